@@ -1,0 +1,28 @@
+"""alm-suite: train, evaluate and report language models across tokenizers.
+
+Importing this package loads nothing heavy; the names below are loaded when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME_OF = {
+    "load_results": "suite.results.importer",
+    "run_benchmark": "suite.pipelines.run_benchmark",
+}
+
+__all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'suite' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,1 @@
+"""Click only: parse, build a config, call one pipeline, print."""

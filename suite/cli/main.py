@@ -1,0 +1,131 @@
+"""The `suite` command: parse options, call one pipeline, print."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import click
+
+import suite
+from suite.errors import ConfigError, SuiteError
+
+INTERRUPTED = 75
+
+
+class SuiteGroup(click.Group):
+    """Shows a SuiteError as one line; anything else is a bug and keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; an interrupt is its own exit code, because a repeat goes on."""
+        try:
+            return super().invoke(ctx)
+        except SuiteError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("interrupted; the same command goes on where it stopped", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+@click.group(cls=SuiteGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(suite.__version__, prog_name="suite")
+def main() -> None:
+    """Train, evaluate and report language models across tokenizers."""
+
+
+@main.command("run-benchmark")
+@click.argument("recipe", required=False)
+@click.option("--model", "models", multiple=True, metavar="SOURCE", help="Instead of RECIPE.")
+@click.option("--task", "tasks", multiple=True, metavar="NAME", help="Instead of RECIPE.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Folder for results and report.  [default: reports/RECIPE]",
+)
+@click.option("--limit", type=int, help="Score the first N items of each task only.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), help="For all models.")
+@click.option("--dry-run", is_flag=True, help="Check everything, print the plan, load nothing.")
+@click.option("--estimate", is_flag=True, help="Time a few items of each pair, print the total.")
+@click.option("--fresh", is_flag=True, help="Score finished pairs again.")
+@click.option("--confirm-unsafe-code", is_flag=True, help="Allow tasks that execute model code.")
+def run_benchmark(recipe: str | None, **options: Any) -> None:
+    """Score models on tasks and write one table.
+
+    RECIPE is a YAML file or a packaged name: quickstart, smoke, paper-eval. Finished pairs are
+    kept: the same command goes on after an interrupt.
+    """
+    from rich.console import Console
+
+    settings, name = _recipe(recipe, options)
+    unsafe = options["confirm_unsafe_code"]
+    if options["dry_run"]:
+        from suite.pipelines.describe import describe
+
+        for table in describe(settings, confirm_unsafe_code=unsafe):
+            Console().print(table)
+        return
+    if options["estimate"]:
+        _print_estimate(settings, unsafe)
+        return
+
+    from suite.pipelines.run_benchmark import RunOptions
+    from suite.pipelines.run_benchmark import run_benchmark as run
+    from suite.report.console import console_table
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    output = (options["output"] or Path("reports") / name).absolute()
+    result = run(settings, RunOptions(output, options["fresh"], unsafe))
+    console = Console()
+    console.print(console_table(result.table, console.width))
+    for file in result.files:
+        console.print(str(file), markup=False, highlight=False, soft_wrap=True)
+    if result.failures:
+        count = len(result.failures)
+        raise SuiteError(f"{count} of {len(settings.models) * len(settings.tasks)} pairs failed")
+
+
+def _recipe(recipe: str | None, options: dict[str, Any]) -> tuple[Any, str]:
+    """The recipe of a call with its options laid over it, and a name for the output folder."""
+    from suite.pipelines.recipe import load_recipe, quick_recipe
+
+    if recipe and (options["models"] or options["tasks"]):
+        raise ConfigError("give a RECIPE or --model and --task, not both")
+    if recipe:
+        settings, name = load_recipe(recipe)
+    else:
+        settings, name = quick_recipe(options["models"], options["tasks"]), "quick"
+    limit, device = options["limit"], options["device"]
+    if limit is not None and limit < 1:
+        raise ConfigError(f"--limit is {limit}, expected at least 1")
+    changes: dict[str, Any] = {"limit": limit} if limit else {}
+    if device:
+        changes["models"] = tuple(m.model_copy(update={"device": device}) for m in settings.models)
+    return settings.model_copy(update=changes), name
+
+
+def _print_estimate(recipe: Any, unsafe: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from suite.pipelines.describe import estimate
+
+    table = Table("model", "task", "items", "minutes", title="Expected time of scoring")
+    estimates = estimate(recipe, confirm_unsafe_code=unsafe)
+    for pair in estimates:
+        table.add_row(pair.model, pair.task, str(pair.num_items), f"{pair.seconds / 60:.1f}")
+    table.add_section()
+    table.add_row("all", "", "", f"{sum(pair.seconds for pair in estimates) / 60:.1f}")
+    Console().print(table)
+
+
+@main.command()
+@click.argument("kind", type=click.Choice(["benchmark"]), default="benchmark")
+def schema(kind: str) -> None:
+    """Print the JSON Schema of recipes, for editors."""
+    import json
+
+    from suite.pipelines.recipe import Recipe
+
+    click.echo(json.dumps({"benchmark": Recipe}[kind].model_json_schema(), indent=2))

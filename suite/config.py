@@ -1,0 +1,129 @@
+"""Frozen settings read from YAML; a wrong one is a sentence with file, key path and what fits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from suite.errors import ConfigError
+
+ConfigT = TypeVar("ConfigT", bound="Config")
+
+
+class Config(BaseModel):
+    """Base of all settings: unknown keys are refused and nothing changes after construction."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def read_yaml(path: Path) -> Any:
+    """Parse a YAML file with the safe loader.
+
+    Raises:
+        ConfigError: The file cannot be read or is not YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from error
+    except yaml.YAMLError as error:
+        place = getattr(error, "problem_mark", None)
+        line = f" in line {place.line + 1}" if place is not None else ""
+        problem = getattr(error, "problem", None) or "no further detail"
+        raise ConfigError(f"{path}: not valid YAML{line}: {problem}") from error
+
+
+def parse_config(kind: type[ConfigT], data: Any, where: str) -> ConfigT:
+    """Build settings from plain data; `where` names the file or option in messages.
+
+    Raises:
+        ConfigError: The first problem in one sentence, with the number of further ones.
+    """
+    if not isinstance(data, dict):
+        found = type(data).__name__ if data is not None else "nothing"
+        raise ConfigError(f"{where}: expected keys and values, found {found}")
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
+        raise ConfigError(f"{where}: {_sentence(kind, problems[0])}{more}") from error
+
+
+def _sentence(kind: type[BaseModel], problem: Any) -> str:
+    """One pydantic problem in the words of this project."""
+    location = tuple(problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        owner = _model_at(kind, location[:-1])
+        accepted = ", ".join(sorted(owner.model_fields)) if owner else "none"
+        inside = f" in {_key_path(location[:-1])}" if location[:-1] else ""
+        return f"unknown key '{location[-1]}'{inside}; accepted keys: {accepted}"
+    if problem["type"] == "missing":
+        return f"{_key_path(location)} is missing"
+    if problem["type"] == "value_error":
+        message = str(problem["ctx"]["error"])
+        return f"{_key_path(location)}: {message}" if location else message
+    expected = problem["msg"].removeprefix("Input ")
+    return f"{_key_path(location)} is {problem['input']!r}, {expected}"
+
+
+def _key_path(location: tuple[int | str, ...]) -> str:
+    """`("models", 0, "source")` as a reader of the YAML would write it: `models[0].source`."""
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _model_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """The settings class found by following a key path from `kind`."""
+    current: type[BaseModel] | None = kind
+    for part in location:
+        if isinstance(part, int):
+            continue
+        field = current.model_fields.get(part) if current else None
+        current = _first_model(field.annotation) if field is not None else None
+    return current
+
+
+def _first_model(annotation: Any) -> type[BaseModel] | None:
+    """The settings class inside an annotation such as `tuple[TaskConfig, ...] | None`."""
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return annotation if issubclass(annotation, BaseModel) else None
+    for inner in typing.get_args(annotation):
+        found = _first_model(inner)
+        if found is not None:
+            return found
+    return None
+
+
+def expand_path(path: Path, base: Path) -> Path:
+    """An absolute path: `~` and `${NAME}` expanded, relative ones taken from folder `base`.
+
+    Raises:
+        ConfigError: A named environment variable is not set.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in os.environ:
+            raise ConfigError(f"{path}: the environment variable {name} is not set; set it first")
+        return os.environ[name]
+
+    text = re.sub(r"\$\{(\w+)\}", value, str(path))
+    return (base / Path(text).expanduser()).absolute()
+
+
+def content_hash(data: Any) -> str:
+    """SHA-256 (hex) of plain data, whatever the order of its keys."""
+    text = json.dumps(data, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,41 @@
+"""The errors a user may see as one line; anything else is a bug and keeps its traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SuiteError(Exception):
+    """An error whose message says where it happened, what was found and what to do next."""
+
+    exit_code = 1
+
+
+class ConfigError(SuiteError):
+    """Wrong input: a recipe, an option, a name or a file the user gave."""
+
+    exit_code = 2
+
+
+class ModelError(SuiteError):
+    """A model that cannot be found, read or loaded."""
+
+
+class HarnessError(SuiteError):
+    """A task that cannot be built or scored."""
+
+
+class RecordError(SuiteError):
+    """A result file that cannot be read."""
+
+
+def near_names(name: str, known: Iterable[str], *, limit: int = 3) -> str:
+    """A clause that lists the known names closest to `name`, or all of them when they are few."""
+    names = sorted(set(known))
+    near = difflib.get_close_matches(name, names, n=limit, cutoff=0.6)
+    if near:
+        return "did you mean " + " or ".join(repr(match) for match in near) + "?"
+    if len(names) <= 12:
+        return "known: " + ", ".join(names)
+    return f"none of the {len(names)} known names is close to it"

@@ -1,0 +1,1 @@
+"""The only code that imports lm_eval: tasks, backends, one evaluation, item features."""

@@ -1,0 +1,1 @@
+"""Where weights come from: sources, the local cache, fingerprints, loading."""

@@ -1,0 +1,45 @@
+"""Hashes that say whether two runs used the same weights and the same tokenizer."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from suite.models.manifest import file_sha256
+
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+)
+_WEIGHT_FILES = re.compile(r"(config|generation_config|adapter_config)\.json|.*\.safetensors")
+
+
+def weights_fingerprint(folder: Path) -> str:
+    """SHA-256 over configuration and safetensors files of a model or adapter folder."""
+    return _digest(path for path in folder.iterdir() if _WEIGHT_FILES.fullmatch(path.name))
+
+
+def tokenizer_fingerprint(folder: Path) -> str:
+    """SHA-256 over the files that decide how a folder's tokenizer and chat template behave."""
+    return _digest(folder / name for name in _TOKENIZER_FILES if (folder / name).is_file())
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        digest.update(f"{path.name} {_content_name(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _content_name(path: Path) -> str:
+    """The file's SHA-256, taken from the hub cache's blob name where that is one already."""
+    blob = path.resolve().name if path.is_symlink() else ""
+    return blob if re.fullmatch(r"[0-9a-f]{64}", blob) else file_sha256(path)

@@ -1,0 +1,145 @@
+"""From resolved folders to a model in memory, ready to score."""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+from dataclasses import dataclass
+from typing import Any
+
+from suite.errors import ModelError
+from suite.models.entry import ModelConfig
+from suite.models.resolve import ResolvedModel
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A transformers model and tokenizer, on their device."""
+
+    model: Any
+    tokenizer: Any
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and in which dtype a model runs."""
+
+    device: str
+    dtype: str
+
+
+def place(entry: ModelConfig, resolved: ResolvedModel) -> Placement:
+    """The device and dtype an entry will run with on this machine.
+
+    Raises:
+        ModelError: The wanted device is not available.
+    """
+    device = pick_device(entry.device)
+    return Placement(device, pick_dtype(entry.dtype, resolved.stored_dtype, device))
+
+
+def pick_device(wanted: str) -> str:
+    """The device type for `auto`, or the wanted one after a check that it is there.
+
+    Raises:
+        ModelError: The wanted device is not available.
+    """
+    import torch
+
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if wanted == "auto":
+        return next(device for device, there in available.items() if there)
+    if not available[wanted]:
+        here = ", ".join(device for device, there in available.items() if there)
+        raise ModelError(f"device {wanted} is not available on this machine; available: {here}")
+    return wanted
+
+
+def pick_dtype(wanted: str, stored: str, device: str) -> str:
+    """The dtype to run in: for `auto` the stored one, but float32 where bfloat16 would be slow."""
+    if wanted != "auto":
+        return wanted
+    known = stored if stored in ("float32", "bfloat16", "float16") else "bfloat16"
+    if device == "cpu" and known != "float32" and not cpu_is_fast_at_bfloat16():
+        return "float32"
+    return "bfloat16" if device == "cpu" and known == "float16" else known
+
+
+def cpu_is_fast_at_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 in hardware (AVX-512 BF16, AMX, or ARM bf16)."""
+    import torch
+
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16", "bf16"))
+
+
+def load_model(
+    entry: ModelConfig, resolved: ResolvedModel, placement: Placement
+) -> LoadedModel:
+    """Load model and tokenizer of an entry.
+
+    Raises:
+        ModelError: transformers cannot load them, or an optional package is missing.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    options = _options(entry)
+    where = f"model '{entry.name}'"
+    trust = entry.trust_remote_code
+    dtype = getattr(torch, placement.dtype)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            resolved.tokenizer_folder, trust_remote_code=trust
+        )
+        model = AutoModelForCausalLM.from_pretrained(
+            resolved.folder, dtype=dtype, trust_remote_code=trust, **options
+        )
+        if resolved.adapter_folder is not None:
+            model = _with_adapter(model, resolved)
+        if entry.device_map is None and entry.quantization is None:
+            model = model.to(placement.device)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise ModelError(f"{where}: {resolved.folder} cannot be loaded ({first_line})") from error
+    return LoadedModel(model.eval(), tokenizer)
+
+
+def _options(entry: ModelConfig) -> dict[str, Any]:
+    """The keyword arguments of from_pretrained that an entry asks for."""
+    options: dict[str, Any] = {}
+    if entry.device_map is not None:
+        options["device_map"] = entry.device_map
+    if entry.attn_implementation is not None:
+        options["attn_implementation"] = entry.attn_implementation
+    if entry.quantization is not None:
+        if importlib.util.find_spec("bitsandbytes") is None:
+            raise ModelError(
+                f"model '{entry.name}': quantization {entry.quantization} needs the package"
+                " bitsandbytes; run: pip install bitsandbytes"
+            )
+        from transformers import BitsAndBytesConfig
+
+        bits = entry.quantization.removeprefix("bitsandbytes-")
+        options["quantization_config"] = BitsAndBytesConfig(**{f"load_in_{bits}": True})
+    return options
+
+
+def _with_adapter(model: Any, resolved: ResolvedModel) -> Any:
+    """The model with a peft adapter on it, not folded into the weights."""
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(model, str(resolved.adapter_folder))
+
+
+def release_memory() -> None:
+    """Give back what a dropped model held, before the next one is loaded."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,49 @@
+"""A folder's `manifest.json`: what made it, and the SHA-256 of each file in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from suite.errors import ModelError
+
+FILE_NAME = "manifest.json"
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
+    """Write the manifest of a finished folder; `facts` says how it was made."""
+    files = {path.name: file_sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
+    text = json.dumps({"facts": facts, "files": files}, indent=2, ensure_ascii=False)
+    (folder / FILE_NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What the manifest says about how the folder was made."""
+    facts: dict[str, Any] = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))["facts"]
+    return facts
+
+
+def verify_manifest(folder: Path) -> None:
+    """Check every file against the manifest.
+
+    Raises:
+        ModelError: The manifest is missing or unreadable, or names the first file that differs.
+    """
+    path = folder / FILE_NAME
+    try:
+        files: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path}: no readable manifest ({error})") from error
+    for name, expected in files.items():
+        if not (folder / name).is_file():
+            raise ModelError(f"{folder / name}: listed in the manifest but missing")
+        if file_sha256(folder / name) != expected:
+            raise ModelError(f"{folder / name}: differs from its checksum in the manifest")

@@ -1,0 +1,202 @@
+"""From a model entry to folders on this machine, and what their weights are."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from suite.errors import ModelError, SuiteError
+from suite.models import packages, tiny
+from suite.models.entry import ModelConfig
+from suite.models.gguf import converted_folder
+from suite.models.manifest import FILE_NAME as MANIFEST
+from suite.models.manifest import read_facts, verify_manifest
+
+# Everything a model needs and nothing that could run: no pickles, no code.
+_HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+_TOKENIZER_MARKS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """Local folders of a model entry.
+
+    `weights` says what the stored weights are, `stored_dtype` the dtype config.json names.
+    """
+
+    folder: Path
+    tokenizer_folder: Path
+    adapter_folder: Path | None
+    weights: str
+    stored_dtype: str
+
+
+def check_entry(entry: ModelConfig) -> None:
+    """Check what can be known of an entry without loading or fetching anything.
+
+    Raises:
+        ModelError: A folder, file or package is missing or not what it should be.
+    """
+    with _named(entry):
+        source = entry.source
+        if source.path is not None:
+            _check_model_folder(source.path)
+            if entry.tokenizer is None:
+                _check_tokenizer_folder(source.path)
+        if source.gguf is not None and not source.gguf.is_file():
+            raise ModelError(f"{source.gguf} does not exist; give a .gguf file")
+        if source.package is not None:
+            packages.check_installed(source.package)
+
+
+def resolve(entry: ModelConfig) -> ResolvedModel:
+    """Fetch or convert what an entry names, and say where it lies.
+
+    Raises:
+        ModelError: It cannot be had; one sentence with the entry's name.
+    """
+    check_entry(entry)
+    with _named(entry):
+        folder = _source_folder(entry)
+        _check_weights(folder)
+        tokenizer = folder
+        if entry.tokenizer is not None:
+            tokenizer = _folder_or_hub(entry.tokenizer)
+        _check_tokenizer_folder(tokenizer)
+        adapter = _folder_or_hub(entry.adapter) if entry.adapter is not None else None
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return ResolvedModel(
+            folder=folder,
+            tokenizer_folder=tokenizer,
+            adapter_folder=adapter,
+            weights=entry.weights or _describe(folder, config),
+            stored_dtype=_stored_dtype(config),
+        )
+
+
+class _named:
+    """Puts the entry's name before a message; a context manager."""
+
+    def __init__(self, entry: ModelConfig) -> None:
+        self.name = entry.name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, SuiteError):
+            raise type(error)(f"model '{self.name}': {error}") from error
+
+
+def _source_folder(entry: ModelConfig) -> Path:
+    source = entry.source
+    if source.hub is not None:
+        return _hub_folder(source.hub, entry.revision)
+    if source.path is not None:
+        return source.path
+    if source.gguf is not None:
+        return converted_folder(source.gguf, source.gguf.stem)
+    if source.package is not None:
+        return packages.package_folder(source.package)
+    return tiny.tiny_folder()
+
+
+def _folder_or_hub(place: Path | str) -> Path:
+    """A local folder if there is one of that name, else a repository of the hub."""
+    if Path(place).is_dir():
+        return Path(place)
+    if Path(place).is_absolute():
+        raise ModelError(f"{place} is not a folder")
+    return _hub_folder(str(place), None)
+
+
+def _check_model_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise ModelError(f"{folder} is not a folder; give one written by save_pretrained")
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"{folder} is not a model folder (no config.json); give one written by save_pretrained"
+        )
+
+
+def _check_tokenizer_folder(folder: Path) -> None:
+    if not any((folder / name).is_file() for name in _TOKENIZER_MARKS):
+        raise ModelError(
+            f"{folder} has no tokenizer; save one there or name one with the key tokenizer"
+        )
+
+
+def _check_weights(folder: Path) -> None:
+    """Open each safetensors file's header, which a truncated or overwritten file fails."""
+    from safetensors import SafetensorError, safe_open
+
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ModelError(f"{folder} has no .safetensors weights; pickled weights are not loaded")
+    for file in files:
+        try:
+            with safe_open(file, framework="np"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ModelError(
+                f"{file} is damaged ({error}); copy or download it again"
+            ) from error
+    if (folder / MANIFEST).is_file():
+        verify_manifest(folder)
+
+
+def _describe(folder: Path, config: dict[str, Any]) -> str:
+    """What the stored weights are: from our manifest, else from config.json."""
+    if (folder / MANIFEST).is_file():
+        return str(read_facts(folder).get("weights", "unknown"))
+    method = (config.get("quantization_config") or {}).get("quant_method")
+    return f"{method}, {_stored_dtype(config)}" if method else _stored_dtype(config)
+
+
+def _stored_dtype(config: dict[str, Any]) -> str:
+    """The dtype in config.json (older files call it torch_dtype; some nest it)."""
+    nested = config.get("text_config") or {}
+    places = (config, nested)
+    found = (place.get(key) for place in places for key in ("dtype", "torch_dtype"))
+    return next((dtype for dtype in found if dtype), "unknown dtype")
+
+
+def _hub_folder(repository: str, revision: str | None) -> Path:
+    """The local snapshot of a hub repository, downloaded unless it is there."""
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub import errors as hub_errors
+
+    try:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=_HUB_FILES))
+    except (hub_errors.GatedRepoError, hub_errors.LocalTokenNotFoundError) as error:
+        raise ModelError(_needs_login(repository)) from error
+    except hub_errors.RepositoryNotFoundError as error:
+        raise ModelError(
+            f"hub:{repository} does not exist or is private; check the name, or log in with"
+            " hf auth login or HF_TOKEN"
+        ) from error
+    except hub_errors.RevisionNotFoundError as error:
+        raise ModelError(f"hub:{repository} has no revision {revision!r}") from error
+    except hub_errors.HFValidationError as error:
+        raise ModelError(f"hub:{repository} is not a name of the form org/name") from error
+    except (hub_errors.LocalEntryNotFoundError, hub_errors.OfflineModeIsEnabled) as error:
+        off = constants.HF_HUB_OFFLINE
+        state = "the hub is switched off (HF_HUB_OFFLINE)" if off else "the hub cannot be reached"
+        raise ModelError(
+            f"hub:{repository} is not in the local cache and {state}; go online, or give"
+            " path:FOLDER"
+        ) from error
+    except hub_errors.HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", None)
+        if status in (401, 403):
+            raise ModelError(_needs_login(repository)) from error
+        raise ModelError(f"hub:{repository} cannot be fetched (HTTP status {status})") from error
+
+
+def _needs_login(repository: str) -> str:
+    return (
+        f"hub:{repository} is gated or private; accept its terms on its hub page, then log in with"
+        " hf auth login or set HF_TOKEN"
+    )

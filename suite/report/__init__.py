@@ -1,0 +1,1 @@
+"""Records become files: one table as Markdown, LaTeX, CSV, JSON, HTML and console text."""

@@ -1,0 +1,74 @@
+"""A table as GitHub-flavoured Markdown."""
+
+from __future__ import annotations
+
+import re
+
+from suite.records import ModelRow, Row, Table
+from suite.report.formatting import (
+    format_average,
+    format_cell,
+    heading,
+    metric_text,
+    one_line,
+    size_text,
+)
+from suite.report.notes import footnotes, legend, marks
+
+
+def render_markdown(table: Table) -> str:
+    """The table with models as rows, then legend, footnotes, notes and provenance."""
+    numbered = footnotes(table)
+    lines = [f"# {escape_markdown(table.title)}", "", *_table_lines(table, numbered)]
+    lines += ["", escape_markdown(" ".join(legend(table)))] if legend(table) else []
+    if numbered:
+        lines += ["", *(f"{i}. {escape_markdown(note)}" for i, note in enumerate(numbered, 1))]
+    if table.notes:
+        lines += ["", *(f"- {escape_markdown(note)}" for note in table.notes)]
+    if table.provenance:
+        lines += ["", "## Provenance", ""]
+        lines += [
+            f"- {escape_markdown(name)}: {escape_markdown(text)}"
+            for name, text in table.provenance.items()
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def escape_markdown(text: str) -> str:
+    """Text that Markdown shows literally and that stays inside one table cell."""
+    text = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = re.sub(r"([\\`*\[\]|~$])", r"\\\1", text)
+    # An underscore inside a word is literal in GitHub's Markdown; task names stay readable.
+    text = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
+    # At the start of an item these would begin a list or a heading.
+    text = re.sub(r"^([-+#])", r"\\\1", text)
+    return re.sub(r"^(\d+)([.)])(?= |$)", r"\1\\\2", text)
+
+
+def _table_lines(table: Table, numbered: tuple[str, ...]) -> list[str]:
+    header = ["Model", "Weights"]
+    for column in table.columns:
+        parts = (heading(column), metric_text(column), size_text(column))
+        header.append("<br>".join(escape_markdown(part) for part in parts if part))
+    header += ["Average<br>%"] if table.average_columns else []
+    ruler = ["---", "---"] + ["---:"] * (len(header) - 2)
+    return [_line(header), _line(ruler), *(_line(_row(table, row, numbered)) for row in table.rows)]
+
+
+def _row(table: Table, row: Row, numbered: tuple[str, ...]) -> list[str]:
+    texts = [_model(row.model), escape_markdown(row.model.weights)]
+    for column, cell in zip(table.columns, row.cells, strict=True):
+        mark = ", ".join(str(number) for number in marks(cell, numbered))
+        texts.append(format_cell(cell, column) + (f" <sup>{mark}</sup>" if mark else ""))
+    if table.average_columns:
+        texts.append(format_average(row.average, row.average_delta))
+    return texts
+
+
+def _model(model: ModelRow) -> str:
+    name = escape_markdown(model.name)
+    return f"{name} (reference)" if model.is_reference else name
+
+
+def _line(texts: list[str]) -> str:
+    return "| " + " | ".join(texts) + " |"

@@ -1,0 +1,142 @@
+"""Results files on disk, read back as records."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from suite.errors import RecordError
+from suite.records import MetricScore, RunRecord, Sample, TaskScores
+
+
+def load_results(folder: Path | str) -> tuple[RunRecord, ...]:
+    """Every finished run below a folder, oldest first.
+
+    Only files written by this suite are read: they carry the key `suite`.
+
+    Raises:
+        RecordError: A results file is not readable JSON; names it.
+    """
+    records = []
+    for path in sorted(Path(folder).glob("*/results_*.json"), key=lambda path: path.name):
+        data = _read_json(path)
+        if "suite" in data:
+            records.append(_record(path, data))
+    return tuple(records)
+
+
+def read_samples(record: RunRecord, *, limit: int) -> tuple[Sample, ...]:
+    """The first `limit` scored items of a run, for the page's item browser.
+
+    Raises:
+        RecordError: A samples file is not readable.
+    """
+    results = Path(record.file)
+    stamp = results.stem.removeprefix("results_")
+    samples: list[Sample] = []
+    for path in sorted(results.parent.glob(f"samples_*_{stamp}.jsonl")):
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                if len(samples) >= limit:
+                    return tuple(samples)
+                try:
+                    samples.append(_sample(record, json.loads(line)))
+                except (ValueError, KeyError, TypeError) as error:
+                    raise RecordError(f"{path}: not a readable samples file ({error})") from error
+    return tuple(samples)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path}: not a readable results file ({error})") from error
+    if not isinstance(data, dict) or "results" not in data:
+        raise RecordError(f"{path}: not a results file of lm-eval (no key 'results')")
+    return data
+
+
+def _record(path: Path, data: dict[str, Any]) -> RunRecord:
+    facts = data["suite"]
+    return RunRecord(
+        model=facts["model"],
+        label=facts["label"],
+        task=_task_scores(facts["task"], data),
+        key=facts["key"],
+        identity=facts["identity"],
+        seconds=facts["seconds"],
+        hardware=facts["hardware"],
+        file=str(path),
+    )
+
+
+def _task_scores(task: str, data: dict[str, Any]) -> TaskScores:
+    """Scores of a task, or of a group where the task's name is a group's."""
+    block = data["results"].get(task) or data.get("groups", {}).get(task, {})
+    members = data.get("group_subtasks", {}).get(task) or [task]
+    sizes = [data["n-samples"][name]["effective"] for name in members if name in data["n-samples"]]
+    directions = data.get("higher_is_better", {}).get(task, {})
+    shots = {data["n-shot"][name] for name in members if name in data.get("n-shot", {})}
+    return TaskScores(
+        task=task,
+        scores=_metric_scores(block, directions),
+        num_items=sum(sizes) if sizes else None,
+        num_fewshot=shots.pop() if len(shots) == 1 else None,
+        version=str(data.get("versions", {}).get(task, "unknown")),
+        num_truncated=data["suite"]["num_truncated"],
+    )
+
+
+def _metric_scores(
+    block: dict[str, Any], directions: dict[str, bool | None]
+) -> tuple[MetricScore, ...]:
+    """lm-eval joins metric and filter with a comma, and writes "N/A" for an unknown error."""
+    scores = []
+    for key, value in block.items():
+        metric, comma, filter_name = key.partition(",")
+        if not comma or metric.endswith("_stderr"):
+            continue
+        stderr = block.get(f"{metric}_stderr,{filter_name}")
+        scores.append(
+            MetricScore(
+                metric=metric,
+                filter=filter_name,
+                value=_number(value),
+                stderr=_number(stderr),
+                higher_is_better=directions.get(metric),
+            )
+        )
+    return tuple(scores)
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _sample(record: RunRecord, line: dict[str, Any]) -> Sample:
+    requests = list(line["arguments"].values())
+    answers = [_plain(answer) for answer in line["filtered_resps"]]
+    is_choice = len(requests) > 1
+    prompt = requests[0]["arg_0"]
+    if is_choice:
+        options = [str(request.get("arg_1", "")).strip() for request in requests]
+        answer = options[max(range(len(options)), key=lambda i: _likelihood(answers[i]))]
+        prompt = f"{prompt}\n[{' | '.join(options)}]"
+        target = line["target"]
+        target = options[int(target)] if target.isdigit() and int(target) < len(options) else target
+    else:
+        answer, target = str(answers[0]), str(line["target"])
+    metrics = [line[name] for name in line.get("metrics", []) if name in line]
+    score = next((float(m) for m in metrics if isinstance(m, (int, float))), None)
+    return Sample(record.model, record.label, prompt, target, answer, score)
+
+
+def _plain(answer: Any) -> Any:
+    """A one-element list stands for its element."""
+    return answer[0] if isinstance(answer, list) and len(answer) == 1 else answer
+
+
+def _likelihood(answer: Any) -> float:
+    """The log-likelihood in a choice's answer, `["-12.3", "False"]`."""
+    return float(answer[0] if isinstance(answer, list) else answer)
