@@ -19,6 +19,7 @@ class Definition:
     `data_folder` is the folder of the file that declared the data: relative paths start there.
     """
 
+    path: Path
     keys: dict[str, Any]
     data_folder: Path
     sha256: str
@@ -63,7 +64,7 @@ def read_definition(path: Path) -> Definition:
     for code in sorted(path.parent.glob("*.py")):
         if any(isinstance(value, str) and value.startswith("!function") for value in keys.values()):
             digest.update(code.read_bytes())
-    return Definition(keys, data_folder, digest.hexdigest())
+    return Definition(path, keys, data_folder, digest.hexdigest())
 
 
 def _read(path: Path, digest: Any, chain: tuple[Path, ...]) -> tuple[dict[str, Any], Path]:
@@ -72,7 +73,7 @@ def _read(path: Path, digest: Any, chain: tuple[Path, ...]) -> tuple[dict[str, A
         raise HarnessError(f"{path}: the task includes itself")
     try:
         content = path.read_bytes()
-        keys = yaml.load(content, Loader=_Loader)  # noqa: S506 - a subclass of the safe loader
+        keys = yaml.load(content, Loader=_Loader)
     except (OSError, yaml.YAMLError) as error:
         raise HarnessError(f"{path}: cannot be read as a task ({error})") from error
     if not isinstance(keys, dict):
@@ -82,9 +83,7 @@ def _read(path: Path, digest: Any, chain: tuple[Path, ...]) -> tuple[dict[str, A
     folder = path.parent
     includes = keys.pop("include", [])
     for name in includes if isinstance(includes, list) else [includes]:
-        inherited, inherited_folder = _read(
-            (path.parent / name).resolve(), digest, (*chain, path)
-        )
+        inherited, inherited_folder = _read((path.parent / name).resolve(), digest, (*chain, path))
         merged |= inherited
         folder = inherited_folder
     return merged | keys, path.parent if "dataset_kwargs" in keys else folder

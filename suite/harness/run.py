@@ -22,6 +22,7 @@ from suite.harness.features import item_features
 from suite.harness.protocol import Protocol, Seeds
 from suite.models.entry import ChatConfig
 
+
 @dataclass(frozen=True)
 class EvaluationSettings:
     """What one evaluation needs beside model and task. `limit` counts items; None takes all."""
@@ -139,7 +140,9 @@ def _chat_options(settings: EvaluationSettings, tasks: list[Any]) -> dict[str, A
     chat = settings.chat
     wraps = bool(chat.template)
     if settings.protocol == "paper":
-        wraps = wraps and all(getattr(task, "OUTPUT_TYPE", "") == "generate_until" for task in tasks)
+        wraps = wraps and all(
+            getattr(task, "OUTPUT_TYPE", "") == "generate_until" for task in tasks
+        )
     return {
         "apply_chat_template": chat.template if wraps else False,
         "system_instruction": chat.system_prompt,

@@ -40,12 +40,12 @@ class TaskConfig(Config):
 
     task: str
     name: str | None = None
-    data: dict[str, Path] = {}
+    data: dict[str, Path] = Field(default_factory=dict)
     field: str | None = None
     num_fewshot: Annotated[int, Field(ge=0)] | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
     metric: str | None = None
-    generation: dict[str, Any] = {}
+    generation: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -182,9 +182,10 @@ class TaskCatalog:
                 loaded = manager.load([{"group": "suite_inline", "task": [member]}])
         except Exception as error:  # data sets fail in as many ways as they have loaders
             raise HarnessError(f"task '{name}': cannot be built ({_first_line(error)})") from error
-        if plan.kind == "group" and not plan.overrides:
-            return [loaded["groups"][name]]
-        return list(loaded["tasks"].values())
+        tasks = list(loaded["tasks"].values())
+        for task in tasks:
+            _apply_settings(task, plan.entry)
+        return [loaded["groups"][name]] if plan.kind == "group" else tasks
 
 
 def packaged_tasks() -> Path:
@@ -195,7 +196,7 @@ def packaged_tasks() -> Path:
 
 
 def _overrides(entry: TaskConfig, definition: Definition | None) -> dict[str, Any]:
-    """The keys of the definition that this entry replaces: data, shots, generation settings."""
+    """The keys of the definition that decide where its data lies, with absolute paths."""
     overrides: dict[str, Any] = {}
     if entry.data:
         formats = {_FORMATS[path.suffix] for path in entry.data.values()}
@@ -210,12 +211,18 @@ def _overrides(entry: TaskConfig, definition: Definition | None) -> dict[str, An
         if isinstance(relative, dict):
             absolute = {split: str(definition.data_folder / f) for split, f in relative.items()}
             overrides["dataset_kwargs"] = declared | {"data_files": absolute}
-    if entry.num_fewshot is not None:
-        overrides["num_fewshot"] = entry.num_fewshot
-    if entry.generation and definition is not None:
-        declared = dict(definition.keys.get("generation_kwargs") or {})
-        overrides["generation_kwargs"] = declared | entry.generation
     return overrides
+
+
+def _apply_settings(task: Any, entry: TaskConfig) -> None:
+    """Shots and generation settings of a recipe, on a built task.
+
+    lm-eval's own argument for shots never overrides a definition that says 0; this does.
+    """
+    if entry.num_fewshot is not None:
+        task.set_config("num_fewshot", entry.num_fewshot)
+    if entry.generation and task.OUTPUT_TYPE == "generate_until":
+        task.set_config("generation_kwargs", entry.generation, update=True)
 
 
 def _check_data(plan: TaskPlan) -> None:
