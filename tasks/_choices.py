@@ -1,7 +1,7 @@
 """Multiple-choice tasks about arithmetic, facts, word forms, sequences and grammar."""
 
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from _draw import Block, Draw, Row, split_blocks
 from _facts import (
@@ -15,6 +15,11 @@ from _facts import (
 )
 
 NUM_BLOCKS = 63
+SUBJECT_KINDS = "old young rich poor tall tired happy angry clever lazy famous little new".split()
+SUBJECTS = (
+    "man woman boy girl teacher farmer doctor king queen student soldier sailor cook singer "
+    "lawyer nurse artist baker driver neighbour"
+).split()
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 MONTHS = (
     "January February March April May June July August September October November December"
@@ -22,27 +27,45 @@ MONTHS = (
 
 
 def arithmetic_choice(draw: Draw) -> dict[str, list[Row]]:
-    """One-step sums and differences, the wrong choices being near misses."""
+    """One-step arithmetic, the wrong choices being results of similar problems."""
+    makers = [_products] * 21 + [_sums] * 21 + [_differences] * 21
+    return split_blocks(draw, _fresh_blocks(draw, makers))
+
+
+def _products(draw: Draw) -> Block:
+    factor = draw.between(2, 12)
+    others = draw.sample(range(2, 13), 4)
+    questions = tuple(f"{factor} * {other} =" for other in others)
+    return Block("product", questions, tuple(str(factor * other) for other in others))
+
+
+def _sums(draw: Draw) -> Block:
+    results = draw.sample(range(6, 21), 4)
+    first = [draw.between(1, result - 1) for result in results]
+    pairs = zip(first, results, strict=True)
+    questions = tuple(f"{one} + {result - one} =" for one, result in pairs)
+    return Block("sum", questions, tuple(str(result) for result in results))
+
+
+def _differences(draw: Draw) -> Block:
+    results = draw.sample(range(1, 13), 4)
+    less = [draw.between(1, 12) for _ in results]
+    pairs = zip(results, less, strict=True)
+    questions = tuple(f"{result + minus} - {minus} =" for result, minus in pairs)
+    return Block("difference", questions, tuple(str(result) for result in results))
+
+
+def _fresh_blocks(draw: Draw, makers: Sequence[Callable[[Draw], Block]]) -> list[list[Block]]:
+    """A block of each maker, drawn again while it repeats a question."""
     seen: set[str] = set()
     units = []
-    while len(units) < NUM_BLOCKS:
-        smallest = draw.between(2, 15)
-        results = [smallest + step for step in (0, 1, 2, 3)]
-        kind = draw.pick(("sum", "difference"))
-        questions = [_problem(draw, kind, result) for result in results]
-        if not seen.intersection(questions):
-            seen.update(questions)
-            block = Block(kind, tuple(questions), tuple(str(result) for result in results))
-            units.append([block])
-    return split_blocks(draw, units)
-
-
-def _problem(draw: Draw, kind: str, result: int) -> str:
-    if kind == "sum":
-        first = draw.between(1, result - 1)
-        return f"{first} + {result - first} ="
-    second = draw.between(1, 19 - result) if result < 18 else 1
-    return f"{result + second} - {second} ="
+    for maker in makers:
+        block = maker(draw)
+        while seen.intersection(block.questions):
+            block = maker(draw)
+        seen.update(block.questions)
+        units.append([block])
+    return units
 
 
 def lexical(draw: Draw) -> dict[str, list[Row]]:
@@ -97,25 +120,24 @@ def _fact_block(kind: str, facts: Sequence[tuple[str, str]]) -> Block:
 
 def word_forms(draw: Draw) -> dict[str, list[Row]]:
     """Which form of a verb fits the sentence?"""
-    people = ("the man", "the woman", "my brother", "my sister", "the teacher", "the girl")
+    # A subject stands in one question only, so no question is asked twice.
+    who = iter(draw.shuffled([f"the {kind} {noun}" for kind in SUBJECT_KINDS for noun in SUBJECTS]))
     units = []
     for four in IRREGULAR_VERBS.replace("\n", ";").strip(";").split(";"):
-        who = draw.sample(people, 4)
         questions = (
-            f"Tomorrow {who[0]} will",
-            f"Yesterday {who[1]}",
-            f"By now {who[2]} has",
-            f"At this moment {who[3]} is",
+            f"Tomorrow {next(who)} will",
+            f"Yesterday {next(who)}",
+            f"By now {next(who)} has",
+            f"At this moment {next(who)} is",
         )
         units.append([Block("irregular", questions, tuple(four.split()))])
     for verb in REGULAR_VERBS.split():
-        who = draw.sample(people, 4)
         stem = verb.removesuffix("e")
         questions = (
-            f"Tomorrow {who[0]} will",
-            f"Yesterday {who[1]}",
-            f"Every single day {who[2]}",
-            f"At this moment {who[3]} is",
+            f"Tomorrow {next(who)} will",
+            f"Yesterday {next(who)}",
+            f"Every single day {next(who)}",
+            f"At this moment {next(who)} is",
         )
         third = verb + ("es" if verb.endswith("sh") else "s")
         units.append([Block("regular", questions, (verb, stem + "ed", third, stem + "ing"))])
@@ -125,15 +147,7 @@ def word_forms(draw: Draw) -> dict[str, list[Row]]:
 def sequences(draw: Draw) -> dict[str, list[Row]]:
     """What comes next: numbers, letters, days, months."""
     makers = [_numbers] * 34 + [_letters] * 16 + [_days] * 5 + [_months] * 8
-    seen: set[str] = set()
-    units = []
-    for maker in makers:
-        block = maker(draw)
-        while seen.intersection(block.questions):
-            block = maker(draw)
-        seen.update(block.questions)
-        units.append([block])
-    return split_blocks(draw, units)
+    return split_blocks(draw, _fresh_blocks(draw, makers))
 
 
 def _numbers(draw: Draw) -> Block:
@@ -177,4 +191,3 @@ def _fours(table: str) -> list[list[tuple[str, str]]]:
         pairs = [pair.split() for pair in line.split(";")]
         lines.append([(one.replace("_", " "), two.replace("_", " ")) for one, two in pairs])
     return lines
-

@@ -36,14 +36,15 @@ CONTACTS = "met saw called helped thanked followed visited invited".split()
 
 
 def subject_verb(draw: Draw) -> tuple[str, str]:
-    """The verb agrees with the noun before it."""
-    one, many = _numbers(draw.pick(NOUNS))
-    base = draw.pick(ACTIONS)
-    third = base + "s"
-    place = draw.pick(PLACES)
+    """The verb agrees with its own subject, not with that of the clause between them."""
+    subject, other = (_numbers(noun) for noun in draw.sample(NOUNS, 2))
+    base, place = draw.pick(ACTIONS), draw.pick(PLACES)
+    contact = draw.pick(CONTACTS)
     if draw.below(2):
-        return f"Every day the {one} {third} {place}.", f"Every day the {one} {base} {place}."
-    return f"Every day the {many} {base} {place}.", f"Every day the {many} {third} {place}."
+        start = f"The {subject[0]} that the {other[1]} {contact}"
+        return f"{start} {base}s {place}.", f"{start} {base} {place}."
+    start = f"The {subject[1]} that the {other[0]} {contact}"
+    return f"{start} {base} {place}.", f"{start} {base}s {place}."
 
 
 def distant_agreement(draw: Draw) -> tuple[str, str]:

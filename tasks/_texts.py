@@ -8,8 +8,8 @@ from _words import SCRIPT_WORDS
 
 TOPICS_FILE = Path(__file__).parent / "python_docs_topics.jsonl"
 PASSAGE_BYTES = (300, 500)
-PASSAGES_PER_TOPIC = 10
-MAX_COPY_BYTES = 30
+PASSAGES_PER_TOPIC = 12
+MAX_COPY_BYTES = 24
 
 NAMES = "Ann Ben Eva Tom Sam Mia Leo Zoe Max Ida Jim Kim Lea Pat Roy Sue".split()
 THINGS = "apples coins books pens cards shells stamps nuts eggs cakes balls stones".split()
@@ -79,9 +79,8 @@ def _bags(draw: Draw) -> tuple[str, str, int]:
         f"{name} has {bags} bags of {each} {thing} and {more} more {thing}. "
         f"How many {thing} are there?"
     )
-    return question, f"{bags} * {each} = {inside}, {inside} + {more} = {inside + more}", (
-        inside + more
-    )
+    total = inside + more
+    return question, f"{bags} * {each} = {inside}, {inside} + {more} = {total}", total
 
 
 def _shopping(draw: Draw) -> tuple[str, str, int]:
@@ -127,10 +126,15 @@ def bits_per_byte(draw: Draw) -> dict[str, list[Row]]:
     lines = TOPICS_FILE.read_text(encoding="utf-8").splitlines()
     topics = draw.shuffled([json.loads(line) for line in lines])
     splits: dict[str, list[Row]] = {"train": [], "test": []}
+    seen: set[str] = set()
     for topic in topics:
-        rows: list[Row] = [
-            {"topic": topic["topic"], "text": text} for text in passages(topic["text"])
-        ]
+        rows: list[Row] = []
+        for text in passages(topic["text"]):
+            paragraphs = set(text.split("\n\n"))
+            # Topics quote each other; a paragraph must not lie in both splits.
+            if not seen & paragraphs:
+                seen |= paragraphs
+                rows.append({"topic": topic["topic"], "text": text})
         split = "test" if len(splits["test"]) < TEST_ITEMS else "train"
         splits[split].extend(rows[:PASSAGES_PER_TOPIC])
     return {"train": splits["train"][:TRAIN_ITEMS], "test": splits["test"][:TEST_ITEMS]}

@@ -26,7 +26,7 @@ WORDS_WITH_THREE = {
     "b": "bubble",
     "c": "accuracy",
     "d": "daddy added",
-    "e": "cheese eleven degree freeze sneeze breeze between sentence emergence",
+    "e": "cheese eleven degree freeze sneeze breeze between sentence",
     "g": "giggle baggage luggage suggesting",
     "i": "visiting finishing activity division infinite initial civilian",
     "l": "parallel lullaby",
