@@ -47,10 +47,10 @@ def _fields(model: ModelRow, column: Column, cell: Cell) -> tuple[str, ...]:
         _exact(cell.value),
         _exact(cell.stderr),
         _exact(cell.delta),
-        "" if column.num_items is None else str(column.num_items),
-        "" if column.num_fewshot is None else str(column.num_fewshot),
+        _count(column.num_items),
+        _count(column.num_fewshot),
         column.version,
-        str(cell.num_truncated),
+        _count(cell.num_truncated),
         cell.note or "",
     )
 
@@ -58,3 +58,7 @@ def _fields(model: ModelRow, column: Column, cell: Cell) -> tuple[str, ...]:
 def _exact(value: float | None) -> str:
     """`repr` gives the shortest text that reads back as the same float."""
     return "" if value is None else repr(float(value))
+
+
+def _count(value: int | None) -> str:
+    return "" if value is None else str(value)

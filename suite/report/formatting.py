@@ -65,15 +65,18 @@ def heading(column: Column) -> str:
 
 
 def metric_text(column: Column) -> str:
-    """The second header line: metric, filter if one was chosen, and `%` for percent."""
+    """The second header line: the metric, with `%` where it is shown in percent."""
     metric = column.metric or "no metric"
-    if column.filter not in {"", "none"}:
-        metric += f" ({column.filter})"
     return f"{metric} %" if column.unit_interval else metric
 
 
+def filter_text(column: Column) -> str:
+    """The third header line: the filter, nothing where the task has only the default one."""
+    return "" if column.filter in {"", "none"} else column.filter
+
+
 def size_text(column: Column) -> str:
-    """The third header line: `n=150, 0-shot`, with what is not known left out."""
+    """The last header line: `n=150, 0-shot`, with what is not known left out."""
     items = "" if column.num_items is None else f"n={column.num_items}"
     shots = "" if column.num_fewshot is None else f"{column.num_fewshot}-shot"
     return ", ".join(part for part in (items, shots) if part)

@@ -6,12 +6,14 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from math import ceil
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from suite.records import Cell, Column, Row, Table
 from suite.report.formatting import (
+    filter_text,
     format_delta,
     format_score,
     format_stderr,
@@ -46,6 +48,8 @@ ESCAPES = {
     ">": "$>$",
     "|": "$|$",
     '"': "''",
+    "ł": r"\l{}",
+    "Ł": r"\L{}",
     "−": "$-$",
     "±": r"$\pm$",
     "×": r"$\times$",
@@ -75,11 +79,10 @@ PRINTABLE_LETTERS = frozenset(chr(code) for code in range(0xC0, 0x100)) - frozen
 
 @dataclass(frozen=True)
 class Panel:
-    """One block of columns: three header lines, and two lines for each model."""
+    """One block of columns: its headings, the small lines below them, and the models."""
 
     headings: tuple[str, ...]
-    metrics: tuple[str, ...]
-    sizes: tuple[str, ...]
+    details: tuple[tuple[str, ...], ...]
     models: tuple[ModelLines, ...]
 
 
@@ -94,7 +97,7 @@ class ModelLines:
 
 
 def render_latex(table: Table) -> str:
-    """A `table` environment to `\\input`; its first line names the packages it needs."""
+    """A `table` environment to include in a paper; its first line names the packages it needs."""
     numbered = footnotes(table)
     template = _environment().get_template("table.tex.j2")
     return template.render(
@@ -172,18 +175,18 @@ def _panels(table: Table, numbered: tuple[str, ...]) -> list[Panel]:
 def _panel(table: Table, indices: Sequence[int], numbered: tuple[str, ...]) -> Panel:
     columns = [table.columns[i] for i in indices if i < len(table.columns)]
     average = len(columns) < len(indices)
+    stacks = [
+        [line(column) for line in (metric_text, filter_text, size_text) if line(column)]
+        for column in columns
+    ] + [["%"]] * average
+    details = zip_longest(*stacks, fillvalue="")
     return Panel(
-        headings=tuple(escape_latex(heading(column)) for column in columns)
-        + (("Average",) if average else ()),
-        metrics=tuple(escape_latex(metric_text(column)) for column in columns)
-        + ((r"\%",) if average else ()),
-        sizes=tuple(_size(column) for column in columns) + (("",) if average else ()),
+        headings=tuple(
+            [escape_latex(heading(column)) for column in columns] + ["Average"] * average
+        ),
+        details=tuple(tuple(escape_latex(text) for text in line) for line in details),
         models=tuple(_model_lines(table, row, indices, numbered) for row in table.rows),
     )
-
-
-def _size(column: Column) -> str:
-    return escape_latex(size_text(column)).replace("n=", "$n$=")
 
 
 def _model_lines(

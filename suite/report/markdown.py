@@ -6,6 +6,7 @@ import re
 
 from suite.records import ModelRow, Row, Table
 from suite.report.formatting import (
+    filter_text,
     format_average,
     format_cell,
     heading,
@@ -48,7 +49,7 @@ def escape_markdown(text: str) -> str:
 def _table_lines(table: Table, numbered: tuple[str, ...]) -> list[str]:
     header = ["Model", "Weights"]
     for column in table.columns:
-        parts = (heading(column), metric_text(column), size_text(column))
+        parts = [line(column) for line in (heading, metric_text, filter_text, size_text)]
         header.append("<br>".join(escape_markdown(part) for part in parts if part))
     header += ["Average<br>%"] if table.average_columns else []
     ruler = ["---", "---"] + ["---:"] * (len(header) - 2)

@@ -47,14 +47,24 @@ def legend(table: Table) -> tuple[str, ...]:
     if reference is not None:
         lines.append(f"Signed numbers are differences from {reference}, in the column's unit.")
     if table.average_columns:
-        lines.append(
-            f"Average is the unweighted mean in percent of {_listed(table.average_columns)}."
-        )
-    versions = [f"{column.label} {column.version}" for column in table.columns if column.version]
-    if versions:
-        lines.append(f"Task versions: {', '.join(versions)}.")
+        lines.append(f"Average is the unweighted mean of {_averaged(table)}.")
+    if any(column.version for column in table.columns):
+        lines.append(f"Task versions: {_versions(table)}.")
     return tuple(lines)
 
 
-def _listed(names: tuple[str, ...]) -> str:
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+def _averaged(table: Table) -> str:
+    """The columns of the average, named one by one unless they are just those in percent."""
+    percent = tuple(column.label for column in table.columns if column.unit_interval)
+    if table.average_columns == percent:
+        return "the columns marked %"
+    return ", ".join(table.average_columns)
+
+
+def _versions(table: Table) -> str:
+    """Each version with the tasks that have it."""
+    labels: dict[str, list[str]] = {}
+    for column in table.columns:
+        if column.version:
+            labels.setdefault(column.version, []).append(column.label)
+    return "; ".join(f"{version} for {', '.join(names)}" for version, names in labels.items())

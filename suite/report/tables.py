@@ -84,6 +84,7 @@ def build_table(
         found = [run for model in models if (run := run_of.get((model.name, spec.label)))]
         columns.append(_column(spec, found))
         notes += _disagreements(spec.label, found)
+    notes += [note for model in models if (note := _truncation_note(model, runs))]
     grid = [
         tuple(
             _cell(column, run_of.get(pair), reason_of.get(pair))
@@ -183,6 +184,13 @@ def _weights_note(model: ModelRow) -> str | None:
     """A note for weights that are quantised, or were before they were loaded."""
     if QUANTISED.search(model.weights):
         return f"{model.name}: weights {model.weights}"
+    return None
+
+
+def _truncation_note(model: ModelRow, runs: Sequence[RunRecord]) -> str | None:
+    """A note for a backend that may have cut prompts without saying so."""
+    if any(run.model == model.name and run.task.num_truncated is None for run in runs):
+        return f"{model.name}: its backend does not tell whether prompts were cut"
     return None
 
 

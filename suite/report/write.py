@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from suite.errors import SuiteError
+from suite.files import write_atomically
 from suite.records import Failure, Sample, Table
+from suite.report.console import console_svg
 from suite.report.csv_file import render_csv
+from suite.report.html_page import render_html
 from suite.report.json_file import render_json
+from suite.report.latex import render_latex
 from suite.report.markdown import render_markdown
 
 
@@ -30,25 +33,17 @@ def write_report(
     """
     contents = {
         "table.md": render_markdown(table),
+        "table.tex": render_latex(table),
         "table.csv": render_csv(table),
+        "table.svg": console_svg(table),
         "results.json": render_json(table, failures, run_files),
+        "index.html": render_html(table, samples),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return tuple(_replace(folder / name, text) for name, text in contents.items())
+        for name, text in contents.items():
+            write_atomically(folder / name, text)
     except OSError as error:
         reason = error.strerror or str(error)
         raise SuiteError(f"cannot write to {folder} ({reason}); give another --output") from error
-
-
-def _replace(path: Path, text: str) -> Path:
-    """Write a file so that a reader sees the old text or the new one, never a part."""
-    # The folder must be the same: a rename is atomic only within one file system.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        # Text of models may hold lone surrogates; the escape keeps them visible, and valid in JSON.
-        temporary.write_bytes(text.encode("utf-8", errors="backslashreplace"))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return tuple(folder / name for name in contents)
