@@ -15,7 +15,7 @@ _HOME_OF = {
     "run_benchmark": "suite.pipelines.run_benchmark",
 }
 
-__all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_HOME_OF)]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -25,6 +26,22 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class _Loader(yaml.SafeLoader):
+    """The safe loader, but a key given twice is an error: plain YAML drops the first silently."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                problem = f"key '{key.value}' is given twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value)
+        return node
+
+
 def read_yaml(path: Path) -> Any:
     """Parse a YAML file with the safe loader.
 
@@ -32,9 +49,11 @@ def read_yaml(path: Path) -> Any:
         ConfigError: The file cannot be read or is not YAML.
     """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})") from error
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: cannot be read (not UTF-8 text)") from error
     except yaml.YAMLError as error:
         place = getattr(error, "problem_mark", None)
         line = f" in line {place.line + 1}" if place is not None else ""
@@ -54,13 +73,26 @@ def parse_config(kind: type[ConfigT], data: Any, where: str) -> ConfigT:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        problems = error.errors(include_url=False)
-        more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
-        raise ConfigError(f"{where}: {_sentence(kind, problems[0])}{more}") from error
+        problems = _without_echoes(error.errors(include_url=False))
+        # A misspelt required key is both unknown and missing; that it is unknown helps more.
+        problems.sort(key=lambda problem: problem["type"] != "extra_forbidden")
+        places: dict[str, list[Any]] = {}
+        for problem in problems:
+            places.setdefault(_key_path(_as_written(problem, data)), []).append(problem)
+        (place, first), *others = places.items()
+        more = f" (and {len(others)} more problem{'s'[: len(others) - 1]})" if others else ""
+        raise ConfigError(f"{where}: {_sentence(kind, place, first)}{more}") from error
 
 
-def _sentence(kind: type[BaseModel], problem: Any) -> str:
-    """One pydantic problem in the words of this project."""
+def _without_echoes(problems: list[Any]) -> list[Any]:
+    """Problems but for lists that are too short only because pydantic dropped a wrong entry."""
+    parents = {tuple(p["loc"][:depth]) for p in problems for depth in range(len(p["loc"]))}
+    return [p for p in problems if p["type"] != "too_short" or tuple(p["loc"]) not in parents]
+
+
+def _sentence(kind: type[BaseModel], place: str, problems: list[Any]) -> str:
+    """The pydantic problems of one place in the words of this project."""
+    problem = problems[0]
     location = tuple(problem["loc"])
     if problem["type"] == "extra_forbidden":
         owner = _model_at(kind, location[:-1])
@@ -68,12 +100,36 @@ def _sentence(kind: type[BaseModel], problem: Any) -> str:
         inside = f" in {_key_path(location[:-1])}" if location[:-1] else ""
         return f"unknown key '{location[-1]}'{inside}; accepted keys: {accepted}"
     if problem["type"] == "missing":
-        return f"{_key_path(location)} is missing"
+        return f"{place} is missing"
     if problem["type"] == "value_error":
         message = str(problem["ctx"]["error"])
-        return f"{_key_path(location)}: {message}" if location else message
-    expected = problem["msg"].removeprefix("Input ")
-    return f"{_key_path(location)} is {problem['input']!r}, {expected}"
+        return f"{place}: {message}" if place else message
+    # One value of a key that accepts several types fails once for each of them.
+    expected = " or ".join(_expected(problem) for problem in problems)
+    return f"{place} is {problem['input']!r}, {expected}"
+
+
+def _expected(problem: Any) -> str:
+    if problem["type"] in ("model_type", "dict_type"):
+        return "should be keys and values"
+    if problem["type"] == "path_type":
+        return "should be a path"
+    if problem["type"] == "too_short":
+        least = problem["ctx"]["min_length"]
+        return f"should have at least {least} {'entry' if least == 1 else 'entries'}"
+    return str(problem["msg"]).removeprefix("Input ")
+
+
+def _as_written(problem: Any, data: Any) -> tuple[int | str, ...]:
+    """A problem's location without the parts that pydantic adds for alternatives of a type."""
+    *parents, last = problem["loc"] or ("",)
+    written: list[int | str] = []
+    for part in parents:
+        with contextlib.suppress(LookupError, TypeError):
+            data = data[part]
+            written.append(part)
+    is_there = isinstance(data, list | tuple) or (isinstance(data, dict) and last in data)
+    return (*written, last) if is_there or problem["type"] == "missing" else tuple(written)
 
 
 def _key_path(location: tuple[int | str, ...]) -> str:

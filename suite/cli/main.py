@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 import suite
+from suite.cli.bench import bench
 from suite.errors import ConfigError, SuiteError
 
 INTERRUPTED = 75
@@ -129,3 +130,6 @@ def schema(kind: str) -> None:
     from suite.pipelines.recipe import Recipe
 
     click.echo(json.dumps({"benchmark": Recipe}[kind].model_json_schema(), indent=2))
+
+
+main.add_command(bench)

@@ -51,7 +51,8 @@ def cached_folder(kind: str, key: str, build: Callable[[Path], dict[str, Any]]) 
             _build_atomically(parent, key, build)
     except OSError as error:
         hint = "set SUITE_CACHE to a folder that can be written"
-        raise ModelError(f"{target}: cannot be written ({error}); {hint}") from error
+        reason = error.strerror or error
+        raise ModelError(f"{target}: cannot be written ({reason}); {hint}") from error
     return target
 
 

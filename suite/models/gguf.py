@@ -23,6 +23,16 @@ CONVERTER_VERSION = 1
 PROBE_TEXT = "Hello  World\n\n\tdef f(x):\n    return 'naïve café' 日本語 Ελλάδα 🎉 12345 "
 
 
+def check_reader(what: Path | str) -> None:
+    """Check that the package that reads GGUF files is there.
+
+    Raises:
+        ModelError: It is not; says what to install.
+    """
+    if importlib.util.find_spec("gguf") is None:
+        raise ModelError(f"{what}: reading GGUF needs the package gguf; run: pip install gguf")
+
+
 def converted_folder(file: Path, name: str) -> Path:
     """The cached folder with the dequantised weights and the tokenizer of a GGUF file.
 
@@ -30,8 +40,7 @@ def converted_folder(file: Path, name: str) -> Path:
         ModelError: The file is not GGUF that transformers can read, the package `gguf` is missing,
             or the converted tokenizer does not treat text as the file says.
     """
-    if importlib.util.find_spec("gguf") is None:
-        raise ModelError(f"{file}: reading GGUF needs the package gguf; run pip install gguf")
+    check_reader(file)
     facts = {
         "sha256": file_sha256(file),
         "converter": CONVERTER_VERSION,
@@ -55,7 +64,7 @@ def _convert(file: Path, folder: Path) -> dict[str, Any]:
         model = transformers.AutoModelForCausalLM.from_pretrained(
             file.parent, gguf_file=file.name, dtype=torch.float32, **options
         )
-    except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, NotImplementedError, RuntimeError) as error:
         raise ModelError(f"{file}: transformers cannot read this GGUF file ({error})") from error
     model = model.to(torch.bfloat16)
     # save_pretrained refuses a model that still says it is quantised; after dequantising it isn't.
@@ -81,7 +90,9 @@ def _header(file: Path) -> tuple[str, bool | None]:
     file_type = fields.get("general.file_type")
     adds = fields.get("tokenizer.ggml.add_bos_token")
     name = LlamaFileType(file_type.contents()).name if file_type else "GGUF of unknown type"
-    return name.removeprefix("MOSTLY_").removeprefix("ALL_"), bool(adds.contents()) if adds else None
+    return name.removeprefix("MOSTLY_").removeprefix("ALL_"), bool(
+        adds.contents()
+    ) if adds else None
 
 
 def _check_tokenizer(
@@ -96,8 +107,11 @@ def _check_tokenizer(
         raise ModelError(f"{file}: the tokenizer changes when saved and opened again")
     begins = bool(ids) and ids[0] == saved.bos_token_id
     if adds_begin_token is not None and begins != adds_begin_token:
-        found = "adds" if begins else "does not add"
-        raise ModelError(f"{file}: the converted tokenizer {found} a begin token, the file differs")
+        found, wanted = ("adds", "should not") if begins else ("does not add", "should")
+        raise ModelError(
+            f"{file}: the converted tokenizer {found} a begin token, though the file says it"
+            f" {wanted}; give a safetensors folder of this model"
+        )
     text = saved.decode(saved(PROBE_TEXT, add_special_tokens=False).input_ids)
     if text != PROBE_TEXT:
         raise ModelError(f"{file}: the converted tokenizer turns {PROBE_TEXT!r} into {text!r}")

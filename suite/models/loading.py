@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,9 +77,7 @@ def cpu_is_fast_at_bfloat16() -> bool:
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16", "bf16"))
 
 
-def load_model(
-    entry: ModelConfig, resolved: ResolvedModel, placement: Placement
-) -> LoadedModel:
+def load_model(entry: ModelConfig, resolved: ResolvedModel, placement: Placement) -> LoadedModel:
     """Load model and tokenizer of an entry.
 
     Raises:
@@ -96,9 +94,15 @@ def load_model(
         tokenizer = AutoTokenizer.from_pretrained(
             resolved.tokenizer_folder, trust_remote_code=trust
         )
-        model = AutoModelForCausalLM.from_pretrained(
-            resolved.folder, dtype=dtype, trust_remote_code=trust, **options
+        model, report = AutoModelForCausalLM.from_pretrained(
+            resolved.folder,
+            dtype=dtype,
+            trust_remote_code=trust,
+            use_safetensors=True,
+            output_loading_info=True,
+            **options,
         )
+        _check_complete(report["missing_keys"])
         if resolved.adapter_folder is not None:
             model = _with_adapter(model, resolved)
         if entry.device_map is None and entry.quantization is None:
@@ -109,6 +113,13 @@ def load_model(
     return LoadedModel(model.eval(), tokenizer)
 
 
+def _check_complete(missing: Collection[str]) -> None:
+    """Refuse weights with holes: transformers fills them with random numbers and a warning."""
+    if missing:
+        first = min(missing)
+        raise ValueError(f"{len(missing)} of its weights are missing, the first is {first}")
+
+
 def _options(entry: ModelConfig) -> dict[str, Any]:
     """The keyword arguments of from_pretrained that an entry asks for."""
     options: dict[str, Any] = {}
@@ -117,11 +128,6 @@ def _options(entry: ModelConfig) -> dict[str, Any]:
     if entry.attn_implementation is not None:
         options["attn_implementation"] = entry.attn_implementation
     if entry.quantization is not None:
-        if importlib.util.find_spec("bitsandbytes") is None:
-            raise ModelError(
-                f"model '{entry.name}': quantization {entry.quantization} needs the package"
-                " bitsandbytes; run: pip install bitsandbytes"
-            )
         from transformers import BitsAndBytesConfig
 
         bits = entry.quantization.removeprefix("bitsandbytes-")

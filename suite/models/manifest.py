@@ -25,6 +25,15 @@ def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
     (folder / FILE_NAME).write_text(text + "\n", encoding="utf-8")
 
 
+def has_manifest(folder: Path) -> bool:
+    """Whether there is a manifest of ours; other programs write files of that name, too."""
+    try:
+        data = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(data, dict) and {"facts", "files"} <= data.keys()
+
+
 def read_facts(folder: Path) -> dict[str, Any]:
     """What the manifest says about how the folder was made."""
     facts: dict[str, Any] = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))["facts"]
@@ -39,11 +48,12 @@ def verify_manifest(folder: Path) -> None:
     """
     path = folder / FILE_NAME
     try:
-        files: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))["files"]
+        files = dict(json.loads(path.read_text(encoding="utf-8"))["files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path}: no readable manifest ({error})") from error
+    hint = f"copy the folder again, or delete its {FILE_NAME} if the change is meant"
     for name, expected in files.items():
         if not (folder / name).is_file():
-            raise ModelError(f"{folder / name}: listed in the manifest but missing")
+            raise ModelError(f"{folder / name} is missing but listed in {FILE_NAME}; {hint}")
         if file_sha256(folder / name) != expected:
-            raise ModelError(f"{folder / name}: differs from its checksum in the manifest")
+            raise ModelError(f"{folder / name} differs from its checksum in {FILE_NAME}; {hint}")

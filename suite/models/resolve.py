@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,13 @@ from typing import Any
 from suite.errors import ModelError, SuiteError
 from suite.models import packages, tiny
 from suite.models.entry import ModelConfig
-from suite.models.gguf import converted_folder
-from suite.models.manifest import FILE_NAME as MANIFEST
-from suite.models.manifest import read_facts, verify_manifest
+from suite.models.gguf import check_reader, converted_folder
+from suite.models.manifest import has_manifest, read_facts, verify_manifest
 
-# Everything a model needs and nothing that could run: no pickles, no code.
+# Everything a model needs and nothing that could run: no pickles, and code only where allowed.
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+_HUB_CODE = ["*.py"]
+_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 _TOKENIZER_MARKS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
 
 
@@ -39,16 +41,24 @@ def check_entry(entry: ModelConfig) -> None:
     Raises:
         ModelError: A folder, file or package is missing or not what it should be.
     """
-    with _named(entry):
+    with _Named(entry):
         source = entry.source
         if source.path is not None:
             _check_model_folder(source.path)
             if entry.tokenizer is None:
                 _check_tokenizer_folder(source.path)
-        if source.gguf is not None and not source.gguf.is_file():
-            raise ModelError(f"{source.gguf} does not exist; give a .gguf file")
+        if source.gguf is not None:
+            if not source.gguf.is_file():
+                raise ModelError(f"{source.gguf} does not exist; give a .gguf file")
+            check_reader(source.gguf)
         if source.package is not None:
             packages.check_installed(source.package)
+            check_reader(source.package)
+        if entry.quantization is not None and importlib.util.find_spec("bitsandbytes") is None:
+            raise ModelError(
+                f"quantization {entry.quantization} needs the package bitsandbytes;"
+                " run: pip install bitsandbytes"
+            )
 
 
 def resolve(entry: ModelConfig) -> ResolvedModel:
@@ -58,25 +68,29 @@ def resolve(entry: ModelConfig) -> ResolvedModel:
         ModelError: It cannot be had; one sentence with the entry's name.
     """
     check_entry(entry)
-    with _named(entry):
+    with _Named(entry):
         folder = _source_folder(entry)
         _check_weights(folder)
         tokenizer = folder
         if entry.tokenizer is not None:
-            tokenizer = _folder_or_hub(entry.tokenizer)
+            tokenizer = _folder_or_hub(entry.tokenizer, entry)
         _check_tokenizer_folder(tokenizer)
-        adapter = _folder_or_hub(entry.adapter) if entry.adapter is not None else None
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        adapter = None
+        if entry.adapter is not None:
+            adapter = _folder_or_hub(entry.adapter, entry)
+            _check_adapter_folder(adapter)
+        config = _read_config(folder)
+        stored_dtype = _stored_dtype(folder, config)
         return ResolvedModel(
             folder=folder,
             tokenizer_folder=tokenizer,
             adapter_folder=adapter,
-            weights=entry.weights or _describe(folder, config),
-            stored_dtype=_stored_dtype(config),
+            weights=entry.weights or _describe(folder, config, stored_dtype),
+            stored_dtype=stored_dtype,
         )
 
 
-class _named:
+class _Named:
     """Puts the entry's name before a message; a context manager."""
 
     def __init__(self, entry: ModelConfig) -> None:
@@ -93,7 +107,7 @@ class _named:
 def _source_folder(entry: ModelConfig) -> Path:
     source = entry.source
     if source.hub is not None:
-        return _hub_folder(source.hub, entry.revision)
+        return _hub_folder(source.hub, entry.revision, entry.trust_remote_code)
     if source.path is not None:
         return source.path
     if source.gguf is not None:
@@ -103,16 +117,18 @@ def _source_folder(entry: ModelConfig) -> Path:
     return tiny.tiny_folder()
 
 
-def _folder_or_hub(place: Path | str) -> Path:
+def _folder_or_hub(place: Path | str, entry: ModelConfig) -> Path:
     """A local folder if there is one of that name, else a repository of the hub."""
     if Path(place).is_dir():
         return Path(place)
     if Path(place).is_absolute():
-        raise ModelError(f"{place} is not a folder")
-    return _hub_folder(str(place), None)
+        raise ModelError(f"{place} does not exist; give a folder or a name of the hub, org/name")
+    return _hub_folder(str(place), None, entry.trust_remote_code)
 
 
 def _check_model_folder(folder: Path) -> None:
+    if not folder.exists():
+        raise ModelError(f"{folder} does not exist; give a folder written by save_pretrained")
     if not folder.is_dir():
         raise ModelError(f"{folder} is not a folder; give one written by save_pretrained")
     if not (folder / "config.json").is_file():
@@ -128,6 +144,23 @@ def _check_tokenizer_folder(folder: Path) -> None:
         )
 
 
+def _check_adapter_folder(folder: Path) -> None:
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (folder / name).is_file():
+            raise ModelError(f"adapter {folder} has no {name}; give a folder written by peft")
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} is damaged ({error}); copy or download it again") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"{path} is damaged (no keys and values); copy or download it again")
+    return config
+
+
 def _check_weights(folder: Path) -> None:
     """Open each safetensors file's header, which a truncated or overwritten file fails."""
     from safetensors import SafetensorError, safe_open
@@ -140,36 +173,48 @@ def _check_weights(folder: Path) -> None:
             with safe_open(file, framework="np"):
                 pass
         except (SafetensorError, OSError) as error:
-            raise ModelError(
-                f"{file} is damaged ({error}); copy or download it again"
-            ) from error
-    if (folder / MANIFEST).is_file():
+            raise ModelError(f"{file} is damaged ({error}); copy or download it again") from error
+    if has_manifest(folder):
         verify_manifest(folder)
 
 
-def _describe(folder: Path, config: dict[str, Any]) -> str:
+def _describe(folder: Path, config: dict[str, Any], stored_dtype: str) -> str:
     """What the stored weights are: from our manifest, else from config.json."""
-    if (folder / MANIFEST).is_file():
+    if has_manifest(folder):
         return str(read_facts(folder).get("weights", "unknown"))
     method = (config.get("quantization_config") or {}).get("quant_method")
-    return f"{method}, {_stored_dtype(config)}" if method else _stored_dtype(config)
+    return f"{method}, {stored_dtype}" if method else stored_dtype
 
 
-def _stored_dtype(config: dict[str, Any]) -> str:
-    """The dtype in config.json (older files call it torch_dtype; some nest it)."""
+def _stored_dtype(folder: Path, config: dict[str, Any]) -> str:
+    """The dtype in config.json (also as torch_dtype, also nested), else that of the weights."""
     nested = config.get("text_config") or {}
     places = (config, nested)
     found = (place.get(key) for place in places for key in ("dtype", "torch_dtype"))
-    return next((dtype for dtype in found if dtype), "unknown dtype")
+    return next((str(dtype) for dtype in found if dtype), None) or _dtype_in_weights(folder)
 
 
-def _hub_folder(repository: str, revision: str | None) -> Path:
+def _dtype_in_weights(folder: Path) -> str:
+    """The dtype of the first floating-point tensor; old configurations such as gpt2's name none."""
+    from safetensors import safe_open
+
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="np") as tensors:
+            stored = (tensors.get_slice(name).get_dtype() for name in tensors.keys())  # noqa: SIM118
+            known = next((_DTYPES[dtype] for dtype in stored if dtype in _DTYPES), None)
+        if known is not None:
+            return known
+    return "unknown dtype"
+
+
+def _hub_folder(repository: str, revision: str | None, with_code: bool) -> Path:
     """The local snapshot of a hub repository, downloaded unless it is there."""
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub import errors as hub_errors
 
+    wanted = [*_HUB_FILES, *(_HUB_CODE if with_code else [])]
     try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=_HUB_FILES))
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=wanted))
     except (hub_errors.GatedRepoError, hub_errors.LocalTokenNotFoundError) as error:
         raise ModelError(_needs_login(repository)) from error
     except hub_errors.RepositoryNotFoundError as error:
@@ -178,7 +223,8 @@ def _hub_folder(repository: str, revision: str | None) -> Path:
             " hf auth login or HF_TOKEN"
         ) from error
     except hub_errors.RevisionNotFoundError as error:
-        raise ModelError(f"hub:{repository} has no revision {revision!r}") from error
+        hint = "give a branch, tag or commit of its hub page"
+        raise ModelError(f"hub:{repository} has no revision {revision!r}; {hint}") from error
     except hub_errors.HFValidationError as error:
         raise ModelError(f"hub:{repository} is not a name of the form org/name") from error
     except (hub_errors.LocalEntryNotFoundError, hub_errors.OfflineModeIsEnabled) as error:
@@ -192,7 +238,9 @@ def _hub_folder(repository: str, revision: str | None) -> Path:
         status = getattr(error.response, "status_code", None)
         if status in (401, 403):
             raise ModelError(_needs_login(repository)) from error
-        raise ModelError(f"hub:{repository} cannot be fetched (HTTP status {status})") from error
+        raise ModelError(
+            f"hub:{repository} cannot be fetched (HTTP status {status}); try again later"
+        ) from error
 
 
 def _needs_login(repository: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from suite.config import Config
 from suite.errors import ConfigError
@@ -24,7 +24,7 @@ class UpstreamBackend(Config):
     """A backend of lm-eval by name, with its arguments as it takes them."""
 
     model: str
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = Field(default_factory=dict)
 
 
 class Source(Config):

@@ -17,7 +17,7 @@ from suite.pipelines.run_log import noise_to
 
 UNKNOWN = "unknown (offline)"
 
-# Items timed for each pair by an estimate: enough to fill a part of a batch, few enough to be quick.
+# Items timed for each pair by an estimate: part of a batch, and quick.
 ESTIMATE_ITEMS = 8
 
 

@@ -48,9 +48,7 @@ def check_recipe(
     """
     for entry in recipe.models:
         check_entry(entry)
-    return [
-        catalog.plan(entry, confirm_unsafe_code=confirm_unsafe_code) for entry in recipe.tasks
-    ]
+    return [catalog.plan(entry, confirm_unsafe_code=confirm_unsafe_code) for entry in recipe.tasks]
 
 
 def plan_model(entry: ModelConfig) -> ModelPlan:

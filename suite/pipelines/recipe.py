@@ -52,7 +52,9 @@ class Recipe(Config):
 def _refuse_repeats(key: str, what: str, names: list[str]) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f"{key}: {what} name '{name}' is used twice; give one of them a name")
+            raise ValueError(
+                f"{key}: {what} name '{name}' is used twice; give one of them another (key name)"
+            )
 
 
 def packaged_recipes() -> tuple[str, ...]:
@@ -89,8 +91,15 @@ def quick_recipe(models: Iterable[str], tasks: Iterable[str]) -> Recipe:
     names = list(tasks)
     if not sources or not names:
         missing = "--task" if sources else "--model"
-        raise ConfigError(f"give a RECIPE, or at least one --model and one --task ({missing} missing)")
-    entries = [{"name": _short_name(str(source)), "source": source} for source in sources]
+        raise ConfigError(
+            f"give a RECIPE, or at least one --model and one --task ({missing} missing)"
+        )
+    labels = [_short_name(str(source)) for source in sources]
+    entries = [
+        # Two folders or repositories may end alike; then the whole source is the name.
+        {"name": label if labels.count(label) == 1 else str(source), "source": source}
+        for source, label in zip(sources, labels, strict=True)
+    ]
     data = {"title": "Quick question", "models": entries, "tasks": names}
     return _with_absolute_paths(parse_config(Recipe, data, "command line"), Path.cwd())
 
@@ -101,7 +110,11 @@ def _short_name(source: str) -> str:
 
 
 def _read(path: Path) -> Recipe:
-    return _with_absolute_paths(parse_config(Recipe, read_yaml(path), str(path)), path.parent)
+    recipe = parse_config(Recipe, read_yaml(path), str(path))
+    try:
+        return _with_absolute_paths(recipe, path.parent)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:

@@ -1,0 +1,1 @@
+"""Measurements behind the figures this project states; each writes a file."""
