@@ -69,8 +69,7 @@ def substitute(draw: Draw) -> dict[str, list[Row]]:
         new_letter = draw.pick([letter for letter in LETTERS if letter not in word])
         old_letters = draw.sample(_single_letters(word), 4)
         questions = tuple(
-            f'In the word "{word}", changing the letter "{old}" to "{new_letter}" gives'
-            for old in old_letters
+            f'In "{word}", changing "{old}" to "{new_letter}" gives' for old in old_letters
         )
         answers = tuple(word.replace(old, new_letter) for old in old_letters)
         units.append([Block("substitute", questions, answers)])

@@ -3,7 +3,7 @@
 import string
 from collections.abc import Callable, Sequence
 
-from _draw import Block, Draw, Row, split_blocks
+from _draw import Block, Draw, Row, split_blocks, split_words
 from _facts import (
     CAPITALS,
     CATEGORIES,
@@ -15,15 +15,17 @@ from _facts import (
 )
 
 NUM_BLOCKS = 63
-SUBJECT_KINDS = "old young rich poor tall tired happy angry clever lazy famous little new".split()
-SUBJECTS = (
+SUBJECT_KINDS = split_words(
+    "old young rich poor tall tired happy angry clever lazy famous little new"
+)
+SUBJECTS = split_words(
     "man woman boy girl teacher farmer doctor king queen student soldier sailor cook singer "
     "lawyer nurse artist baker driver neighbour"
-).split()
-DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-MONTHS = (
+)
+DAYS = split_words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
+MONTHS = split_words(
     "January February March April May June July August September October November December"
-).split()
+)
 
 
 def arithmetic_choice(draw: Draw) -> dict[str, list[Row]]:

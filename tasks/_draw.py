@@ -12,6 +12,16 @@ TRAIN_ITEMS = 100
 TEST_ITEMS = 150
 
 
+def split_words(text: str) -> list[str]:
+    """The words of a text; easier to read and extend than a list of quoted strings."""
+    return text.split()
+
+
+def split_parts(text: str) -> list[str]:
+    """The parts of a text between semicolons."""
+    return [part.strip() for part in text.split(";")]
+
+
 class Draw:
     """Draws built on `Random.random` alone.
 

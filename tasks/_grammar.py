@@ -2,37 +2,37 @@
 
 from collections.abc import Callable
 
-from _draw import TEST_ITEMS, TRAIN_ITEMS, Draw, Row
+from _draw import TEST_ITEMS, TRAIN_ITEMS, Draw, Row, split_parts, split_words
 
-NOUNS = (
-    "dog cat bird horse teacher doctor farmer student driver singer painter neighbour child:children "
-    "man:men woman:women king queen lawyer baker boy girl soldier pilot tourist"
-).split()
-THINGS = (
+NOUNS = split_words(
+    "dog cat bird horse teacher doctor farmer student driver singer painter neighbour "
+    "child:children man:men woman:women king queen lawyer baker boy girl soldier pilot tourist"
+)
+THINGS = split_words(
     "book table chair picture letter bottle window ticket pencil hammer basket blanket camera "
     "candle mirror pillow carpet bicycle button guitar jacket ladder needle napkin spoon wagon"
-).split()
-ACTIONS = (
+)
+ACTIONS = split_words(
     "sleep wait smile laugh cook dance sing talk walk swim shout listen work paint travel "
     "complain arrive jump run whisper"
-).split()
-PLACES = (
+)
+PLACES = split_parts(
     "in the garden; at the station; near the river; in the kitchen; by the lake; in the park; "
     "at the market; on the beach; behind the house; in the street"
-).split("; ")
-STATES = "old; new; very heavy; broken; expensive; on the floor; in the car; missing".split("; ")
-MALES = "man boy king uncle father brother prince waiter actor husband".split()
-FEMALES = "woman girl queen aunt mother sister princess waitress actress wife".split()
-SELF_VERBS = "hurt blamed washed defended introduced admired described saw".split()
+)
+STATES = split_parts("old; new; very heavy; broken; expensive; on the floor; in the car; missing")
+MALES = split_words("man boy king uncle father brother prince waiter actor husband")
+FEMALES = split_words("woman girl queen aunt mother sister princess waitress actress wife")
+SELF_VERBS = split_words("hurt blamed washed defended introduced admired described saw")
 # Past and participle of verbs whose two forms differ, with an object.
-FORMS = (
+FORMS = split_parts(
     "ate eaten the cake; broke broken the vase; wrote written a letter; drove driven the bus; "
     "saw seen the film; took taken the money; gave given an answer; chose chosen a colour; "
     "drank drunk the milk; sang sung a song; threw thrown the ball; stole stolen the bike; "
     "forgot forgotten the key; drew drawn a map; rode ridden the horse; hid hidden the gold"
-).split("; ")
-OBJECTS = "him:he her:she them:they us:we me:I".split()
-CONTACTS = "met saw called helped thanked followed visited invited".split()
+)
+OBJECTS = split_words("him:he her:she them:they us:we me:I")
+CONTACTS = split_words("met saw called helped thanked followed visited invited")
 
 
 def subject_verb(draw: Draw) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from _draw import TEST_ITEMS, TRAIN_ITEMS, Draw, Row
+from _draw import TEST_ITEMS, TRAIN_ITEMS, Draw, Row, split_words
 from _words import SCRIPT_WORDS
 
 TOPICS_FILE = Path(__file__).parent / "python_docs_topics.jsonl"
@@ -11,8 +11,8 @@ PASSAGE_BYTES = (300, 500)
 PASSAGES_PER_TOPIC = 12
 MAX_COPY_BYTES = 24
 
-NAMES = "Ann Ben Eva Tom Sam Mia Leo Zoe Max Ida Jim Kim Lea Pat Roy Sue".split()
-THINGS = "apples coins books pens cards shells stamps nuts eggs cakes balls stones".split()
+NAMES = split_words("Ann Ben Eva Tom Sam Mia Leo Zoe Max Ida Jim Kim Lea Pat Roy Sue")
+THINGS = split_words("apples coins books pens cards shells stamps nuts eggs cakes balls stones")
 
 
 def arithmetic(draw: Draw) -> dict[str, list[Row]]:

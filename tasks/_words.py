@@ -1,5 +1,7 @@
 """Word lists of the character and copying tasks."""
 
+from _draw import split_words
+
 # An ending and the first letters that make a word of it. Words of one ending differ in one
 # letter, so telling them apart takes knowledge of their letters.
 ENDINGS = {
@@ -22,16 +24,16 @@ ENDINGS = {
 
 # A letter that stands exactly three times in the word.
 WORDS_WITH_THREE = {
-    "a": "banana papaya pajamas cassava avocado",
+    "a": "banana papaya pajamas cassava",
     "b": "bubble",
     "c": "accuracy",
     "d": "daddy added",
     "e": "cheese eleven degree freeze sneeze breeze between sentence",
     "g": "giggle baggage luggage suggesting",
-    "i": "visiting finishing activity division infinite initial civilian",
+    "i": "visiting finishing division infinite initial civilian",
     "l": "parallel lullaby",
     "m": "mammal mummy",
-    "n": "nineteen announcing",
+    "n": "nineteen",
     "o": "tomorrow cocoon monopoly",
     "p": "puppet pepper poppy pineapple",
     "r": "horror mirror error terror carrier warrior",
@@ -40,7 +42,7 @@ WORDS_WITH_THREE = {
     "u": "unusual",
 }
 
-COMMON_WORDS = """
+COMMON_WORDS = split_words("""
 airport animal answer apple april arrow artist autumn basket battle beach beard bedroom
 bicycle blanket border bottle branch bread breakfast brick bridge brother brush bucket
 butter button cabbage cabin camera candle captain carpet castle chair chalk cheek cherry
@@ -62,9 +64,9 @@ street student sugar summer supper table tailor teacher temple thunder ticket ti
 towel tower traffic train travel treasure triangle tunnel turkey uncle valley vessel village
 violin voice wagon water weather wheat wheel whistle window winter wizard woman wood worker
 writer yellow yogurt zebra
-""".split()
+""")
 
-# Short words by script; a text to copy is one to three of them.
+# Short words by script; a text to copy is one to five of them.
 SCRIPT_WORDS = {
     "greek": "νερό φως γη σπίτι μέρα ψωμί ήλιος δρόμος",
     "cyrillic": "вода дом свет хлеб день река снег лес",

@@ -16,10 +16,15 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 
 from suite.models.manifest import write_manifest  # noqa: E402
 from suite.models.tiny import write_tiny_model  # noqa: E402
+
+# The same examples each time, and no clock: a busy machine is no failure.
+hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")

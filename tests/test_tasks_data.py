@@ -207,7 +207,8 @@ def _story_answer(kind: str, question: str) -> int:
         money, count, price = numbers
         return money - count * price
     children, total, more = numbers
-    assert kind == "sharing" and total % children == 0
+    assert kind == "sharing"
+    assert total % children == 0
     return total // children + more
 
 

@@ -84,7 +84,8 @@ def run_benchmark(recipe: str | None, **options: Any) -> None:
         console.print(str(file), markup=False, highlight=False, soft_wrap=True)
     if result.failures:
         count = len(result.failures)
-        raise SuiteError(f"{count} of {len(settings.models) * len(settings.tasks)} pairs failed")
+        total = len(settings.models) * len(settings.tasks)
+        raise SuiteError(f"{count} of {total} pairs failed; the notes under the table say why")
 
 
 def _recipe(recipe: str | None, options: dict[str, Any]) -> tuple[Any, str]:
@@ -100,7 +101,10 @@ def _recipe(recipe: str | None, options: dict[str, Any]) -> tuple[Any, str]:
     limit, device = options["limit"], options["device"]
     if limit is not None and limit < 1:
         raise ConfigError(f"--limit is {limit}, expected at least 1")
-    changes: dict[str, Any] = {"limit": limit} if limit else {}
+    changes: dict[str, Any] = {}
+    if limit:
+        tasks = tuple(task.model_copy(update={"limit": None}) for task in settings.tasks)
+        changes |= {"limit": limit, "tasks": tasks}
     if device:
         changes["models"] = tuple(m.model_copy(update={"device": device}) for m in settings.models)
     return settings.model_copy(update=changes), name

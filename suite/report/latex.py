@@ -64,6 +64,8 @@ ESCAPES = {
     "←": r"$\leftarrow$",
     "↑": r"$\uparrow$",
     "↓": r"$\downarrow$",
+    "‐": "-",
+    "‑": "-",
     "–": "--",
     "—": "---",
     "…": r"\ldots{}",
@@ -123,9 +125,10 @@ def escape_latex(text: str, *, breakable: bool = False) -> str:
 
     `breakable` allows line breaks inside the long paths and names of notes.
     """
-    escaped = "".join(_escape_character(character) for character in one_line(text))
+    line = unicodedata.normalize("NFC", one_line(text))
+    escaped = "".join(_escape_character(character) for character in line)
     # Without the empty group two hyphens would print as one dash.
-    escaped = re.sub(r"(?<=-)-", "{}-", escaped) if "--" in one_line(text) else escaped
+    escaped = re.sub(r"(?<=-)-", "{}-", escaped) if "--" in line else escaped
     return re.sub(r"(\\_|/)", r"\1\\allowbreak{}", escaped) if breakable else escaped
 
 
@@ -137,7 +140,9 @@ def _escape_character(character: str) -> str:
     greek = re.fullmatch(r"GREEK SMALL LETTER (\w+)", unicodedata.name(character, ""))
     if greek and greek[1] not in {"OMICRON", "FINAL"}:
         return f"$\\{greek[1].lower().replace('lamda', 'lambda')}$"
-    # Compatibility forms, and letters with an accent the font lacks, lose only their decoration.
+    # Letters with an accent the font lacks lose only the accent; a fraction would become a number.
+    if not character.isalpha():
+        return "?"
     plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
     return "".join(ESCAPES.get(part, part) for part in plain) or "?"
 

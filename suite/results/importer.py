@@ -80,7 +80,7 @@ def _task_scores(task: str, data: dict[str, Any]) -> TaskScores:
     shots = {data["n-shot"][name] for name in members if name in data.get("n-shot", {})}
     return TaskScores(
         task=task,
-        scores=_metric_scores(block, directions),
+        scores=_in_declared_order(_metric_scores(block, directions), task, data),
         num_items=sum(sizes) if sizes else None,
         num_fewshot=shots.pop() if len(shots) == 1 else None,
         version=str(data.get("versions", {}).get(task, "unknown")),
@@ -108,6 +108,17 @@ def _metric_scores(
             )
         )
     return tuple(scores)
+
+
+def _in_declared_order(
+    scores: tuple[MetricScore, ...], task: str, data: dict[str, Any]
+) -> tuple[MetricScore, ...]:
+    """Metrics as the task's definition lists them: its first is its main one."""
+    declared = data.get("configs", {}).get(task, {}).get("metric_list") or []
+    names = [entry.get("metric") for entry in declared]
+    return tuple(
+        sorted(scores, key=lambda s: names.index(s.metric) if s.metric in names else len(names))
+    )
 
 
 def _number(value: Any) -> float | None:

@@ -14,9 +14,10 @@ from click.testing import CliRunner, Result
 from suite.cli.main import main
 from suite.errors import ConfigError
 from suite.harness.tasks import TaskCatalog, TaskConfig
+from suite.pipelines import recipe as recipe_module
 from suite.pipelines.recipe import packaged_recipes
 
-USAGE, FAILED = 2, 1
+FAILED, USAGE, INTERRUPTED = 1, 2, 75
 
 TASK = """\
 task: capitals
@@ -91,6 +92,12 @@ def test_an_unknown_key_in_a_recipe(recipe: Path) -> None:
 @pytest.mark.parametrize("limit", ["-1", "0"])
 def test_a_limit_below_one(recipe: Path, limit: str) -> None:
     assert_refused(call(recipe, "--limit", limit), f"--limit is {limit}, expected at least 1")
+
+
+def test_the_limit_of_a_call_wins_over_one_of_a_task(recipe: Path) -> None:
+    recipe.write_text(recipe.read_text().replace("[capitals]", "[{task: capitals, limit: 77}]"))
+    assert "at most 77" in call(recipe, "--dry-run").stdout
+    assert "at most 2" in call(recipe, "--dry-run", "--limit", "2").stdout
 
 
 def test_a_recipe_together_with_a_model(recipe: Path) -> None:
@@ -215,8 +222,9 @@ def test_a_broken_model_fails_its_row_and_the_exit_code(recipe: Path, tiny_model
     )
     result = call(recipe, "--output", "out")
 
+    last = "error: 1 of 2 pairs failed; the notes under the table say why"
+    assert result.stderr.splitlines()[-1] == last
     assert result.exit_code == FAILED
-    assert result.stderr.splitlines()[-1] == "error: 1 of 2 pairs failed; the notes say why"
     cells = json.loads((recipe.parent / "out" / "results.json").read_text())["table"]["rows"]
     values = {row["model"]["name"]: row["cells"][0]["value"] for row in cells}
     assert values["broken"] is None
@@ -236,3 +244,13 @@ def test_a_wrong_option_ends_with_the_code_for_usage(recipe: Path, arguments: li
     result = call(recipe, *arguments)
     assert result.exit_code == USAGE
     assert arguments[0] in result.stderr
+
+
+def test_an_interrupt_has_a_code_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipe_module, "load_recipe", interrupt)
+    result = call("smoke")
+    assert result.stderr == "interrupted; the same command goes on where it stopped\n"
+    assert result.exit_code == INTERRUPTED

@@ -238,7 +238,7 @@ def test_a_hub_name_that_is_no_hub_name() -> None:
 
 def hub_error(kind: type[hub_errors.HfHubHTTPError], status: int) -> hub_errors.HfHubHTTPError:
     """An error as the client of the hub raises it; its HTTP library differs between releases."""
-    http = importlib.import_module(hub_errors.Response.__module__.partition(".")[0])
+    http = importlib.import_module(hub_errors.HfHubHTTPError.__bases__[0].__module__)
     request = http.Request("GET", "https://huggingface.co/api/models/org/name")
     return kind("refused", response=http.Response(status, request=request))
 

@@ -101,7 +101,7 @@ def test_a_limit_of_a_task_below_one_is_refused(file: Path) -> None:
 
 @pytest.mark.parametrize("key", ["models", "tasks"])
 def test_an_empty_list_is_refused(file: Path, key: str) -> None:
-    write(file, **{key: "[]"})  # type: ignore[arg-type]
+    write(file, **{key: "[]"})
     assert problem(file) == f"{key} is [], should have at least 1 entry"
 
 

@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from handmade import acc, bits_per_byte, exact_match, run, task_scores
 
-from suite.records import Failure, MetricScore, ModelRow, RunRecord, Table, TaskScores
+from suite.records import Failure, ModelRow, Table, TaskScores
 from suite.report.tables import ColumnSpec, build_table
-
-
-def acc(value: float | None, stderr: float | None = 0.0123456789012345) -> MetricScore:
-    return MetricScore("acc", "none", value, stderr, higher_is_better=True)
-
-
-def bits_per_byte(value: float) -> MetricScore:
-    return MetricScore("bits_per_byte", "none", value, None, higher_is_better=False)
-
-
-def exact_match(filter_name: str, value: float) -> MetricScore:
-    return MetricScore("exact_match", filter_name, value, 0.02, higher_is_better=True)
-
-
-def task_scores(*scores: MetricScore, num_truncated: int | None = 0) -> TaskScores:
-    return TaskScores("a_task", scores, 150, 0, "1.0", num_truncated)
-
-
-def run(model: str, label: str, task: TaskScores) -> RunRecord:
-    return RunRecord(model, label, task, "key", {}, 1.5, "2 CPU cores", f"runs/{label}.json")
 
 
 @pytest.fixture(scope="session")
 def failures() -> tuple[Failure, ...]:
-    return (Failure("student_1", "word_problems", "item 3 needs 2210 tokens, the model reads 2048"),)
+    return (
+        Failure("student_1", "word_problems", "item 3 needs 2210 tokens, the model reads 2048"),
+    )
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +25,11 @@ def small_table(failures: tuple[Failure, ...]) -> Table:
         ModelRow("teacher-Q4", "Q4_1, dequantised to bfloat16"),
     )
     problems = TaskScores(
-        "gsm8k", (exact_match("strict-match", 0.25), exact_match("flexible-extract", 0.5)), 100, 5, "3.0"
+        "gsm8k",
+        (exact_match("strict-match", 0.25), exact_match("flexible-extract", 0.5)),
+        100,
+        5,
+        "3.0",
     )
     runs = (
         run("teacher", "arc_easy", task_scores(acc(1 / 3))),

@@ -1,0 +1,124 @@
+"""The page in a real browser: nothing injected runs, nothing is cut off, sorting works."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from html import unescape
+from typing import Any
+
+import pytest
+
+from suite.records import Sample, Table
+from suite.report.html_page import render_html
+
+pytestmark = pytest.mark.browser
+
+ATTACK = (
+    "<script>document.title='taken over'</script><img src=x onerror=\"document.title='taken'\">"
+)
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--allow-file-access-from-files",
+    "--virtual-time-budget=5000",
+)
+
+# A browser window has a least width, a frame has not. Its results are written into the page
+# around it, because that is what the browser prints.
+AROUND = """<!DOCTYPE html><title>around</title><body><script>
+const results = {};
+const widths = [390, 1280];
+for (const width of widths) {
+  const frame = document.createElement("iframe");
+  frame.width = width;
+  frame.height = 900;
+  frame.src = "index.html";
+  frame.onload = () => {
+    const page = frame.contentDocument;
+    const box = page.querySelector(".table-box");
+    const order = () => [...page.querySelectorAll("tbody th")].map((th) => th.dataset.value);
+    const heading = page.querySelectorAll("thead th")[2];
+    page.querySelectorAll("details").forEach((details) => { details.open = true; });
+    const result = {
+      title: page.title,
+      pageWidth: page.documentElement.scrollWidth,
+      tableScrolls: box.scrollWidth > box.clientWidth,
+      before: order(),
+      orders: [],
+    };
+    for (let click = 0; click < 2; click++) {
+      heading.querySelector("button").click();
+      result.orders.push([heading.getAttribute("aria-sort"), order()]);
+    }
+    results[width] = result;
+    if (Object.keys(results).length === widths.length) {
+      const output = document.createElement("pre");
+      output.textContent = JSON.stringify(results);
+      document.body.append(output);
+    }
+  };
+  document.body.append(frame);
+}
+</script></body>"""
+
+
+@pytest.fixture(scope="module")
+def seen(small_table: Table, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the browser found in the page at each width."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if browser is None:
+        pytest.skip("Chromium is not installed; apt-get install chromium")
+    folder = tmp_path_factory.mktemp("page")
+    samples = [
+        Sample(row.model.name, "arc_easy", f"{ATTACK} {'x' * 500}", ATTACK, ATTACK, 1.0)
+        for row in small_table.rows
+    ]
+    (folder / "index.html").write_text(render_html(small_table, samples), encoding="utf-8")
+    (folder / "around.html").write_text(AROUND, encoding="utf-8")
+    profile = f"--user-data-dir={folder / 'profile'}"
+    done = subprocess.run(
+        [browser, *FLAGS, profile, "--dump-dom", (folder / "around.html").as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    found = re.search(r"<pre>(.*)</pre>", done.stdout, flags=re.DOTALL)
+    assert found, done.stderr[-2000:]
+    content: dict[str, Any] = json.loads(unescape(found[1]))
+    return content
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_injected_text_does_not_run(seen: dict[str, Any], width: int) -> None:
+    assert seen[str(width)]["title"] == "Three models on three tasks"
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_is_never_wider_than_the_screen(seen: dict[str, Any], width: int) -> None:
+    assert seen[str(width)]["pageWidth"] <= width
+
+
+def test_a_wide_table_scrolls_in_its_own_box_on_a_phone(seen: dict[str, Any]) -> None:
+    assert seen["390"]["tableScrolls"] is True
+    assert seen["1280"]["tableScrolls"] is False
+
+
+def test_a_click_sorts_and_a_missing_score_stays_last(seen: dict[str, Any]) -> None:
+    page = seen["1280"]
+    assert page["before"] == ["teacher", "student_1", "teacher-Q4"]
+    # teacher and teacher-Q4 have the same score here, so they keep their order.
+    assert page["orders"] == [
+        ["descending", ["teacher", "teacher-Q4", "student_1"]],
+        ["ascending", ["teacher", "teacher-Q4", "student_1"]],
+    ]
