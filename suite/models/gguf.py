@@ -6,8 +6,10 @@ packed where a kernel for that exists; here they are dequantised and stored as b
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +43,27 @@ def converted_folder(file: Path, name: str) -> Path:
             or the converted tokenizer does not treat text as the file says.
     """
     check_reader(file)
+    return converted(name, file_sha256(file), lambda: contextlib.nullcontext(file))
+
+
+def converted(
+    name: str, sha256: str, open_file: Callable[[], contextlib.AbstractContextManager[Path]]
+) -> Path:
+    """As `converted_folder`, for a file that is only made (by `open_file`) when it is needed.
+
+    `sha256` is the file's checksum, known beforehand.
+    """
     facts = {
-        "sha256": file_sha256(file),
+        "sha256": sha256,
         "converter": CONVERTER_VERSION,
         "transformers": importlib.metadata.version("transformers"),
     }
-    key = f"{name}-{content_hash(facts)[:16]}"
-    return cached_folder("converted", key, lambda folder: _convert(file, folder) | facts)
+
+    def build(folder: Path) -> dict[str, Any]:
+        with open_file() as file:
+            return _convert(file, folder) | facts
+
+    return cached_folder("converted", f"{name}-{content_hash(facts)[:16]}", build)
 
 
 def _convert(file: Path, folder: Path) -> dict[str, Any]:

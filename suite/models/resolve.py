@@ -71,6 +71,9 @@ def resolve(entry: ModelConfig) -> ResolvedModel:
     with _Named(entry):
         folder = _source_folder(entry)
         _check_weights(folder)
+        # Folders of our cache were verified when they were taken from it.
+        if entry.source.path is not None and has_manifest(folder):
+            verify_manifest(folder)
         tokenizer = folder
         if entry.tokenizer is not None:
             tokenizer = _folder_or_hub(entry.tokenizer, entry)
@@ -174,8 +177,6 @@ def _check_weights(folder: Path) -> None:
                 pass
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{file} is damaged ({error}); copy or download it again") from error
-    if has_manifest(folder):
-        verify_manifest(folder)
 
 
 def _describe(folder: Path, config: dict[str, Any], stored_dtype: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from suite.config import content_hash
+from suite.errors import ConfigError, ModelError
 from suite.harness.protocol import BACKEND_VERSION
 from suite.harness.tasks import TaskCatalog, TaskPlan
 from suite.models.entry import ModelConfig
@@ -47,7 +48,10 @@ def check_recipe(
         SuiteError: The first thing that is wrong.
     """
     for entry in recipe.models:
-        check_entry(entry)
+        try:
+            check_entry(entry)
+        except ModelError as error:  # found before anything ran: the recipe is what is wrong
+            raise ConfigError(str(error)) from error
     return [catalog.plan(entry, confirm_unsafe_code=confirm_unsafe_code) for entry in recipe.tasks]
 
 

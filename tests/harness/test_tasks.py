@@ -172,7 +172,7 @@ def test_upstream_tasks_run_on_local_files_with_their_own_definitions(
             value = upstream.get(key)
             if value is not None and not str(value).startswith("!function"):
                 assert task.get_config(key) == value, (entry.task, key)
-        assert task.VERSION == upstream["metadata"]["version"]
+        assert upstream["metadata"]["version"] == task.VERSION
         sizes[entry.task] = len(task.eval_docs)
     assert sizes["gsm8k"] == 1319
     assert all(size == 250 for name, size in sizes.items() if name.startswith("bbh"))
