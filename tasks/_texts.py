@@ -41,9 +41,9 @@ def _product(draw: Draw) -> tuple[str, str, int]:
 
 
 def word_problems(draw: Draw) -> dict[str, list[Row]]:
-    """Two-step stories; the solution ends in `#### N`."""
+    """Two-step stories; the solution is one line that ends in `#### N`."""
     rows: dict[str, Row] = {}
-    makers = (_gain_and_loss, _bags, _shopping, _sharing)
+    makers = (_gain_and_loss, _bags, _shopping)
     while len(rows) < TRAIN_ITEMS + TEST_ITEMS:
         maker = makers[len(rows) % len(makers)]
         question, steps, answer = maker(draw)
@@ -52,7 +52,7 @@ def word_problems(draw: Draw) -> dict[str, list[Row]]:
             {
                 "kind": maker.__name__.strip("_"),
                 "question": question,
-                "solution": f"{steps} #### {answer}",
+                "solution": f"{steps} = {answer} #### {answer}",
                 "answer": str(answer),
             },
         )
@@ -61,49 +61,30 @@ def word_problems(draw: Draw) -> dict[str, list[Row]]:
 
 def _gain_and_loss(draw: Draw) -> tuple[str, str, int]:
     name, thing = draw.pick(NAMES), draw.pick(THINGS)
-    start, gain = draw.between(3, 12), draw.between(2, 9)
-    both = start + gain
-    loss = draw.between(1, 6)
+    start, gain = draw.between(3, 9), draw.between(2, 6)
+    loss = draw.between(1, start)
     question = (
-        f"{name} has {start} {thing}, gets {gain} more and gives away {loss}. "
-        f"How many {thing} are left?"
+        f"{name} has {start} {thing}, gets {gain} and loses {loss}. How many {thing} are left?"
     )
-    return question, f"{start} + {gain} = {both}, {both} - {loss} = {both - loss}", both - loss
+    return question, f"{start} + {gain} - {loss}", start + gain - loss
 
 
 def _bags(draw: Draw) -> tuple[str, str, int]:
     name, thing = draw.pick(NAMES), draw.pick(THINGS)
-    bags, each, more = draw.between(2, 6), draw.between(2, 6), draw.between(1, 9)
-    inside = bags * each
-    question = (
-        f"{name} has {bags} bags of {each} {thing} and {more} more {thing}. "
-        f"How many {thing} are there?"
-    )
-    total = inside + more
-    return question, f"{bags} * {each} = {inside}, {inside} + {more} = {total}", total
+    bags, each, more = draw.between(2, 5), draw.between(2, 5), draw.between(1, 6)
+    question = f"{name} has {bags} bags of {each} {thing} and {more} more. How many {thing}?"
+    return question, f"{bags} * {each} + {more}", bags * each + more
 
 
 def _shopping(draw: Draw) -> tuple[str, str, int]:
     name, thing = draw.pick(NAMES), draw.pick(THINGS)
-    count, price = draw.between(2, 6), draw.between(2, 5)
-    cost = count * price
-    money = cost + draw.between(1, 9)
+    count, price, rest = draw.between(2, 5), draw.between(2, 5), draw.between(1, 9)
+    money = count * price + rest
     question = (
-        f"{name} has {money} dollars and buys {count} {thing} for {price} dollars each. "
+        f"{name} has {money} dollars and buys {count} {thing} at {price} dollars each. "
         f"How many dollars are left?"
     )
-    return question, f"{count} * {price} = {cost}, {money} - {cost} = {money - cost}", money - cost
-
-
-def _sharing(draw: Draw) -> tuple[str, str, int]:
-    thing = draw.pick(THINGS)
-    children, each, more = draw.between(2, 6), draw.between(2, 6), draw.between(1, 5)
-    total = children * each
-    question = (
-        f"{children} children share {total} {thing} equally, then each gets {more} more. "
-        f"How many {thing} has each child?"
-    )
-    return question, f"{total} / {children} = {each}, {each} + {more} = {each + more}", each + more
+    return question, f"{money} - {count} * {price}", rest
 
 
 def copying(draw: Draw) -> dict[str, list[Row]]:

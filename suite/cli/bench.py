@@ -36,6 +36,16 @@ def startup(output: Path) -> None:
     _write(output / "startup.json", measure_startup())
 
 
+@bench.command("recipe")
+@click.argument("recipe")
+@_output
+def recipe_time(recipe: str, output: Path) -> None:
+    """Time a RECIPE from an empty cache; its report is kept beside the time."""
+    from suite.pipelines.bench.recipe_time import measure_recipe
+
+    _write(output / "timing.json", [measure_recipe(recipe, output)])
+
+
 @bench.command()
 @click.argument("recipe")
 @_output
@@ -47,8 +57,11 @@ def parity(recipe: str, output: Path) -> None:
     """
     from suite.pipelines.bench.parity import measure_parity
     from suite.pipelines.recipe import load_recipe
+    from suite.pipelines.run_log import noise_to
 
-    rows = measure_parity(load_recipe(recipe)[0])
+    output.mkdir(parents=True, exist_ok=True)
+    with noise_to(output / "parity.log"):
+        rows = measure_parity(load_recipe(recipe)[0])
     _write(output / "parity.json", rows)
     shown_only = ("loglikelihood_rolling", "")
     unequal = [

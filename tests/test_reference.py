@@ -1,0 +1,73 @@
+"""The committed measurements say what the documents claim of them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from scipy.stats import binomtest
+
+REFERENCE = Path(__file__).parents[1] / "reports" / "reference"
+CHANCE = {"suite_contains_letter": 1 / 2}
+MINIMUM_INFORMATIVE_TASKS = 3
+MINIMUM_UNSATURATED_TASKS = 4
+
+
+def rows(folder: str) -> list[dict[str, str]]:
+    with (REFERENCE / folder / "table.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def interval(row: dict[str, str]) -> tuple[float, float]:
+    """The 95 % Wilson interval of a share of items."""
+    items = int(row["n"])
+    found = binomtest(round(float(row["value"]) * items), items).proportion_ci(method="wilson")
+    return found.low, found.high
+
+
+def test_tasks_are_above_chance_with_their_question_and_at_chance_without() -> None:
+    by_label = {row["label"]: row for row in rows("mini-suite")}
+    informative = []
+    for label, row in by_label.items():
+        control = by_label.get(f"{label}_choices_only")
+        if control is None:
+            continue
+        chance = CHANCE.get(label, 1 / 4)
+        low, _ = interval(row)
+        control_low, control_high = interval(control)
+        assert control_low <= chance <= control_high, f"{label}: the choices give the answer away"
+        if low > chance:
+            informative.append(label)
+    assert len(informative) >= MINIMUM_INFORMATIVE_TASKS
+
+
+@pytest.mark.parametrize("model", ["SmolLM2-135M-Instruct", "Gemma-3-270M"])
+def test_tasks_are_not_solved_already(model: str) -> None:
+    found = [row for row in rows("quickstart") if row["model"] == model]
+    shares = [float(row["value"]) for row in found if row["metric"] in ("acc", "exact_match")]
+    assert sum(share < 0.95 for share in shares) >= MINIMUM_UNSATURATED_TASKS
+
+
+def test_our_backend_equals_upstreams_on_real_models() -> None:
+    parity = json.loads((REFERENCE / "hf-parity" / "parity.json").read_text(encoding="utf-8"))
+    shown_only = ("loglikelihood_rolling", "")
+    compared = [
+        row for row in parity["rows"] if (row["output_type"], row["upstream_options"]) != shown_only
+    ]
+    assert {row["output_type"] for row in compared} == {
+        "generate_until",
+        "multiple_choice",
+        "loglikelihood_rolling",
+    }
+    for row in compared:
+        assert row["num_different"] == 0, row["task"]
+        assert row["upstream_scores"] == row["our_scores"]
+
+
+def test_the_recorded_quickstart_took_less_than_ten_minutes() -> None:
+    record = json.loads((REFERENCE / "quickstart" / "timing.json").read_text(encoding="utf-8"))
+    [row] = record["rows"]
+    assert row["recipe"] == "quickstart"
+    assert row["seconds"] < 600
