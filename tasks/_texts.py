@@ -43,7 +43,7 @@ def _product(draw: Draw) -> tuple[str, str, int]:
 def word_problems(draw: Draw) -> dict[str, list[Row]]:
     """Two-step stories; the solution is one line that ends in `#### N`."""
     rows: dict[str, Row] = {}
-    makers = (_gain_and_loss, _bags, _shopping)
+    makers = (_gains, _bags, _shopping)
     while len(rows) < TRAIN_ITEMS + TEST_ITEMS:
         maker = makers[len(rows) % len(makers)]
         question, steps, answer = maker(draw)
@@ -59,32 +59,31 @@ def word_problems(draw: Draw) -> dict[str, list[Row]]:
     return _cut(list(rows.values()))
 
 
-def _gain_and_loss(draw: Draw) -> tuple[str, str, int]:
+def _gains(draw: Draw) -> tuple[str, str, int]:
     name, thing = draw.pick(NAMES), draw.pick(THINGS)
-    start, gain = draw.between(3, 9), draw.between(2, 6)
-    loss = draw.between(1, start)
-    question = (
-        f"{name} has {start} {thing}, gets {gain} and loses {loss}. How many {thing} are left?"
-    )
-    return question, f"{start} + {gain} - {loss}", start + gain - loss
+    start, gain, more = draw.between(2, 5), draw.between(1, 5), draw.between(1, 5)
+    both = start + gain
+    question = f"{name} has {start} {thing}, finds {gain} and buys {more}. How many {thing}?"
+    return question, f"{start} + {gain} = {both} and {both} + {more}", both + more
 
 
 def _bags(draw: Draw) -> tuple[str, str, int]:
     name, thing = draw.pick(NAMES), draw.pick(THINGS)
-    bags, each, more = draw.between(2, 5), draw.between(2, 5), draw.between(1, 6)
+    bags, each, more = draw.between(2, 5), draw.between(2, 5), draw.between(1, 5)
+    inside = bags * each
     question = f"{name} has {bags} bags of {each} {thing} and {more} more. How many {thing}?"
-    return question, f"{bags} * {each} + {more}", bags * each + more
+    return question, f"{bags} * {each} = {inside} and {inside} + {more}", inside + more
 
 
 def _shopping(draw: Draw) -> tuple[str, str, int]:
     name, thing = draw.pick(NAMES), draw.pick(THINGS)
-    count, price, rest = draw.between(2, 5), draw.between(2, 5), draw.between(1, 9)
-    money = count * price + rest
+    count, price, spare = draw.between(2, 5), draw.between(2, 5), draw.between(1, 5)
+    cost = count * price
     question = (
-        f"{name} has {money} dollars and buys {count} {thing} at {price} dollars each. "
-        f"How many dollars are left?"
+        f"{name} buys {count} {thing} for {price} dollars each and has {spare} dollars left. "
+        f"How many dollars before?"
     )
-    return question, f"{money} - {count} * {price}", rest
+    return question, f"{count} * {price} = {cost} and {cost} + {spare}", cost + spare
 
 
 def copying(draw: Draw) -> dict[str, list[Row]]:
