@@ -10,14 +10,16 @@ import re
 import types
 import typing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from suite.errors import ConfigError
 
 ConfigT = TypeVar("ConfigT", bound="Config")
+
+PositiveInt = Annotated[int, Field(ge=1)]
 
 
 class Config(BaseModel):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,7 @@ def main() -> None:
 )
 @click.option("--limit", type=int, help="Score the first N items of each task only.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), help="For all models.")
+@click.option("--protocol", type=click.Choice(["lm-eval", "paper"]), help="Tokenisation protocol.")
 @click.option("--dry-run", is_flag=True, help="Check everything, print the plan, load nothing.")
 @click.option("--estimate", is_flag=True, help="Time a few items of each pair, print the total.")
 @click.option("--fresh", is_flag=True, help="Score finished pairs again.")
@@ -75,6 +78,10 @@ def run_benchmark(recipe: str | None, **options: Any) -> None:
     from suite.pipelines.run_benchmark import run_benchmark as run
     from suite.report.console import console_table
 
+    # A terminal that lacks a character shows another; it must not cost a finished run its table.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     output = (options["output"] or Path("reports") / name).absolute()
     result = run(settings, RunOptions(output, options["fresh"], unsafe))
@@ -90,7 +97,7 @@ def run_benchmark(recipe: str | None, **options: Any) -> None:
 
 def _recipe(recipe: str | None, options: dict[str, Any]) -> tuple[Any, str]:
     """The recipe of a call with its options laid over it, and a name for the output folder."""
-    from suite.pipelines.recipe import load_recipe, quick_recipe
+    from suite.pipelines.recipe import load_recipe, quick_recipe, with_protocol
 
     if recipe and (options["models"] or options["tasks"]):
         raise ConfigError("give a RECIPE or --model and --task, not both")
@@ -107,7 +114,10 @@ def _recipe(recipe: str | None, options: dict[str, Any]) -> tuple[Any, str]:
         changes |= {"limit": limit, "tasks": tasks}
     if device:
         changes["models"] = tuple(m.model_copy(update={"device": device}) for m in settings.models)
-    return settings.model_copy(update=changes), name
+    settings = settings.model_copy(update=changes)
+    if options["protocol"]:
+        settings = with_protocol(settings, options["protocol"])
+    return settings, name
 
 
 def _print_estimate(recipe: Any, unsafe: bool) -> None:

@@ -2,8 +2,9 @@
 
 Scores equal `lm-eval run --model hf` (given the same dtype and a float32 softmax) except where
 upstream is wrong or stops: rolling text is encoded without special tokens (upstream makes a
-tokenizer with a begin token pay for predicting it), and a token that spans the border between
-prompt and continuation belongs to the continuation (upstream stops).
+tokenizer with a begin token pay for predicting it); where one token spans the border between prompt
+and continuation so that upstream's cut leaves nothing to score and it stops, that token is scored;
+and logits that are not numbers end a generation with an error instead of an empty answer.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ from typing import Any
 from lm_eval.api.model import CacheHook
 from lm_eval.models.huggingface import HFLM
 
+from suite.errors import HarnessError
 from suite.harness.protocol import PAPER_MAX_LENGTH, Protocol
 
 
 class HfBackend(HFLM):
     """One transformers model as an lm-eval backend.
 
-    `num_truncated` counts requests whose prompt was cut to fit, `num_boundary_moves` those with a
-    token across the border.
+    `num_truncated` counts requests whose prompt was cut to fit, `num_boundary_moves` those
+    whose whole continuation lay in a token across the border.
     """
 
     def __init__(
@@ -134,7 +136,13 @@ class HfBackend(HFLM):
     def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[str]:
         """Texts generated after the prompts, cut before the first stop string."""
         self._on_start(len(requests))
-        texts: list[str] = super().generate_until(requests, disable_tqdm)
+        head = self.model.get_output_embeddings()
+        hook = head.register_forward_hook(_refuse_nan) if head is not None else None
+        try:
+            texts: list[str] = super().generate_until(requests, disable_tqdm)
+        finally:
+            if hook is not None:
+                hook.remove()
         return texts
 
 
@@ -147,6 +155,12 @@ class _AnswerHook(CacheHook):
 
     def add_partial(self, attr: str, req: Any, res: Any) -> None:
         self.on_answer()
+
+
+def _refuse_nan(head: Any, inputs: Any, logits: Any) -> None:
+    """A forward hook on the output layer: greedy decoding would take NaN for an answer."""
+    if bool(logits.isnan().any()):
+        raise HarnessError("logits are not numbers (NaN) while generating; try dtype: float32")
 
 
 def _common_prefix_length(first: list[int], second: list[int]) -> int:

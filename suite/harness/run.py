@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,10 +16,11 @@ from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import handle_non_serializable, hash_string, sanitize_list
 
-from suite.errors import HarnessError
+from suite.errors import HarnessError, near_names
 from suite.files import write_atomically
 from suite.harness.backends import HfBackend
 from suite.harness.features import item_features
+from suite.harness.identity import leaf_tasks
 from suite.harness.protocol import Protocol, Seeds
 from suite.models.entry import ChatConfig
 
@@ -56,8 +58,11 @@ def open_upstream_backend(name: str, args: dict[str, Any], batch_size: int) -> A
     Raises:
         HarnessError: lm-eval has no such backend, or it cannot be opened.
     """
-    from lm_eval.api.registry import get_model
+    from lm_eval.api.registry import get_model, model_registry
 
+    known = list(model_registry)
+    if name not in known:
+        raise HarnessError(f"lm_eval has no backend '{name}'; {near_names(name, known)}")
     try:
         return get_model(name).create_from_arg_obj(args, {"batch_size": batch_size})
     except Exception as error:  # each backend fails in its own ways
@@ -83,6 +88,8 @@ def evaluate(
         backend.num_truncated = 0
         backend.num_boundary_moves = 0
         backend.report_to(on_start, on_answer)
+    # lm-eval would fork this process, with torch's threads in it, for bootstrapped errors.
+    os.environ.setdefault("DISABLE_MULTIPROC", "1")
     chat = _chat_options(settings, tasks)
     start = time.perf_counter()
     results = simple_evaluate(
@@ -140,12 +147,11 @@ def _chat_options(settings: EvaluationSettings, tasks: list[Any]) -> dict[str, A
     chat = settings.chat
     wraps = bool(chat.template)
     if settings.protocol == "paper":
-        wraps = wraps and all(
-            getattr(task, "OUTPUT_TYPE", "") == "generate_until" for task in tasks
-        )
+        kinds = {getattr(task, "OUTPUT_TYPE", "") for task in leaf_tasks(tasks)}
+        wraps = wraps and kinds == {"generate_until"}
     return {
         "apply_chat_template": chat.template if wraps else False,
-        "system_instruction": chat.system_prompt,
+        "system_instruction": chat.system_prompt if wraps else None,
         "fewshot_as_multiturn": wraps and chat.fewshot_as_multiturn,
     }
 

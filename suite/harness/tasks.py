@@ -10,14 +10,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from suite.config import Config, content_hash
+from suite.config import Config, PositiveInt, content_hash
 from suite.errors import ConfigError, HarnessError, near_names
-from suite.harness.definitions import Definition, read_definition
+from suite.harness.definitions import Definition, absolute_data, files_in, read_definition
 from suite.models.cache import cache_root
 from suite.models.manifest import file_sha256
 
-# Groups are aggregates of other tasks; their members bring their own data and request types.
-Kind = Literal["task", "group", "tag"]
+# A group is an aggregate of other tasks, which bring their own data and request types.
+Kind = Literal["task", "group"]
 
 _FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
 
@@ -35,7 +35,7 @@ class TaskConfig(Config):
     `data` maps the splits that the definition reads to local files; `field` names the list inside
     a JSON file that wraps its items. `metric` picks the one shown, such as `acc_norm` or
     `exact_match,strict-match`; by default it is the definition's first. Shots given here win even
-    where the definition says 0.
+    where the definition says 0; a batch size wins over the model's.
     """
 
     task: str
@@ -43,7 +43,8 @@ class TaskConfig(Config):
     data: dict[str, Path] = Field(default_factory=dict)
     field: str | None = None
     num_fewshot: Annotated[int, Field(ge=0)] | None = None
-    limit: Annotated[int, Field(ge=1)] | None = None
+    batch_size: PositiveInt | None = None
+    limit: PositiveInt | None = None
     metric: str | None = None
     generation: dict[str, Any] = Field(default_factory=dict)
 
@@ -60,6 +61,12 @@ class TaskConfig(Config):
                 accepted = ", ".join(sorted(_FORMATS))
                 raise ValueError(f"{path} has no known format; accepted endings: {accepted}")
         return data
+
+    @model_validator(mode="after")
+    def _field_needs_data(self) -> TaskConfig:
+        if self.field is not None and not self.data:
+            raise ValueError("field has no effect without data; leave it out or give data")
+        return self
 
     @property
     def label(self) -> str:
@@ -79,7 +86,11 @@ class TaskPlan:
     @property
     def output_type(self) -> str:
         """The request type, "several" for a group of tasks."""
-        return self.definition.output_type if self.definition else "several"
+        return "several" if self.kind == "group" else self._single_output_type
+
+    @property
+    def _single_output_type(self) -> str:
+        return self.definition.output_type if self.definition else "unknown"
 
     @property
     def shots(self) -> int | None:
@@ -90,19 +101,8 @@ class TaskPlan:
 
     def local_files(self) -> list[Path]:
         """The local data files the task reads."""
-        files = self.overrides.get("dataset_kwargs", {}).get("data_files", {})
-        return [Path(file) for file in files.values()]
-
-    def identity(self) -> dict[str, Any]:
-        """What decides whether two runs scored the same task on the same data."""
-        return {
-            "task": self.entry.task,
-            "definition": self.definition.sha256 if self.definition else "upstream",
-            "data": {file.name: file_sha256(file) for file in self.local_files()},
-            "field": self.entry.field,
-            "num_fewshot": self.shots,
-            "generation": self.entry.generation,
-        }
+        kwargs = self.overrides.get("dataset_kwargs", {})
+        return [Path(file) for file in files_in(kwargs.get("data_files"))]
 
 
 class TaskCatalog:
@@ -147,14 +147,18 @@ class TaskCatalog:
                 a task that executes code without leave to do so.
         """
         found = self.manager_for(entry.task).task_index[entry.task]
-        kind: Kind = {"GROUP": "group", "TAG": "tag"}.get(found.kind.name, "task")  # type: ignore[assignment]
-        definition = read_definition(found.yaml_path) if found.yaml_path else None
-        if kind != "task" and (entry.data or entry.field):
+        if found.kind.name == "TAG":
             raise ConfigError(
-                f"task '{entry.task}' is a {kind} of tasks; give data to its members one by one"
+                f"task '{entry.task}' is a tag, not a task; list its tasks:"
+                f" {', '.join(sorted(found.tags))}"
             )
+        kind: Kind = "group" if found.kind.name == "GROUP" else "task"
+        definition = read_definition(found.yaml_path) if found.yaml_path else None
+        if kind == "group":
+            self._check_group(entry, definition)
         plan = TaskPlan(entry, kind, definition, _overrides(entry, definition))
         _check_data(plan)
+        _check_settings(plan)
         _check_extras(entry.task)
         if definition and definition.runs_code and not confirm_unsafe_code:
             raise ConfigError(
@@ -162,6 +166,21 @@ class TaskCatalog:
                 " give --confirm-unsafe-code"
             )
         return plan
+
+    def _check_group(self, entry: TaskConfig, definition: Definition | None) -> None:
+        """Refuse what lm-eval would get wrong for the members of a group."""
+        if entry.data:
+            raise ConfigError(
+                f"task '{entry.task}' is a group of tasks; give data to its members one by one"
+            )
+        index = self._local.task_index
+        for name in definition.members if definition else ():
+            path = index[name].yaml_path if name in index else None
+            if path and read_definition(path).relative_data():
+                raise ConfigError(
+                    f"task '{entry.task}': lm-eval looks for the data of its member '{name}' in the"
+                    " current folder; list the members as tasks, or give absolute paths"
+                )
 
     def build(self, plan: TaskPlan) -> list[Any]:
         """The lm-eval task or group objects of a plan, with their data loaded.
@@ -198,6 +217,7 @@ def packaged_tasks() -> Path:
 def _overrides(entry: TaskConfig, definition: Definition | None) -> dict[str, Any]:
     """The keys of the definition that decide where its data lies, with absolute paths."""
     overrides: dict[str, Any] = {}
+    local = definition.local_data() if definition else None
     if entry.data:
         formats = {_FORMATS[path.suffix] for path in entry.data.values()}
         files = {split: str(path) for split, path in entry.data.items()}
@@ -205,12 +225,10 @@ def _overrides(entry: TaskConfig, definition: Definition | None) -> dict[str, An
         overrides["dataset_path"] = formats.pop() if len(formats) == 1 else "mixed"
         overrides["dataset_name"] = None
         overrides["dataset_kwargs"] = {"data_files": files, **field}
-    elif definition is not None:
-        declared = dict(definition.keys.get("dataset_kwargs") or {})
-        relative = declared.get("data_files")
-        if isinstance(relative, dict):
-            absolute = {split: str(definition.data_folder / f) for split, f in relative.items()}
-            overrides["dataset_kwargs"] = declared | {"data_files": absolute}
+    elif definition is not None and local:
+        declared = dict(definition.keys["dataset_kwargs"])
+        absolute = absolute_data(local, definition.data_folder)
+        overrides["dataset_kwargs"] = declared | {"data_files": absolute}
     return overrides
 
 
@@ -241,6 +259,25 @@ def _check_data(plan: TaskPlan) -> None:
         )
 
 
+def _check_settings(plan: TaskPlan) -> None:
+    """Refuse settings that would have no effect."""
+    entry, definition = plan.entry, plan.definition
+    where = f"task '{entry.label}'"
+    if definition is None:
+        return
+    if entry.generation and plan.kind == "task" and plan.output_type != "generate_until":
+        raise ConfigError(
+            f"{where}: generation has no effect on {plan.output_type} requests; leave it out"
+        )
+    metric, _, filter_name = (entry.metric or "").partition(",")
+    if metric and definition.metrics and metric not in definition.metrics:
+        known = ", ".join(definition.metrics)
+        raise ConfigError(f"{where}: it has no metric '{metric}'; metrics: {known}")
+    if filter_name and plan.kind == "task" and filter_name not in definition.filters:
+        known = ", ".join(definition.filters)
+        raise ConfigError(f"{where}: it has no filter '{filter_name}'; filters: {known}")
+
+
 def _check_extras(task: str) -> None:
     for prefix, (extra, modules) in _EXTRAS.items():
         if not task.startswith(prefix):
@@ -258,7 +295,7 @@ def _with_data_cache(overrides: dict[str, Any]) -> dict[str, Any]:
     kwargs = overrides.get("dataset_kwargs")
     if not kwargs or "data_files" not in kwargs:
         return overrides
-    hashes = {split: file_sha256(Path(file)) for split, file in kwargs["data_files"].items()}
+    hashes = [file_sha256(Path(file)) for file in files_in(kwargs["data_files"])]
     key = content_hash([hashes, kwargs.get("field")])[:16]
     cache = str(cache_root() / "datasets" / key)
     return overrides | {"dataset_kwargs": kwargs | {"cache_dir": cache}}

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from suite.config import Config
+from suite.config import Config, PositiveInt
 from suite.models.sources import Source
-
-PositiveInt = Annotated[int, Field(ge=1)]
 
 
 class ChatConfig(Config):
@@ -26,6 +24,31 @@ class ChatConfig(Config):
     fewshot_as_multiturn: bool = False
     enable_thinking: bool | None = None
     strip_reasoning: str | int | None = None
+
+    @model_validator(mode="after")
+    def _needs_a_template(self) -> ChatConfig:
+        names = ("system_prompt", "fewshot_as_multiturn", "enable_thinking")
+        unused = [name for name in names if getattr(self, name)]
+        if unused and not self.template:
+            raise ValueError(f"{unused[0]} has no effect without template; set template: true")
+        return self
+
+
+# Settings that a backend of lm-eval takes through its own arguments, if at all.
+_OURS = frozenset(
+    {
+        "revision",
+        "tokenizer",
+        "adapter",
+        "dtype",
+        "device",
+        "device_map",
+        "quantization",
+        "attn_implementation",
+        "max_length",
+        "trust_remote_code",
+    }
+)
 
 
 class ModelConfig(Config):
@@ -50,3 +73,14 @@ class ModelConfig(Config):
     chat: ChatConfig = ChatConfig()
     trust_remote_code: bool = False
     weights: str | None = None
+
+    @model_validator(mode="after")
+    def _every_setting_has_an_effect(self) -> ModelConfig:
+        unused = sorted(self.model_fields_set & _OURS)
+        if self.source.lm_eval is not None and unused:
+            raise ValueError(
+                f"{', '.join(unused)}: no effect on an lm_eval source; put it into its args"
+            )
+        if self.revision is not None and self.source.hub is None:
+            raise ValueError(f"revision: no effect on a {self.source.kind} source; leave it out")
+        return self

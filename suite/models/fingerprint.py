@@ -35,6 +35,11 @@ def tokenizer_fingerprint(folder: Path) -> str:
     return _digest(folder / name for name in _TOKENIZER_FILES if (folder / name).is_file())
 
 
+def code_fingerprint(folder: Path) -> str:
+    """SHA-256 over the Python files that a model folder brings, for models that run them."""
+    return _digest(folder.glob("*.py"))
+
+
 def _digest(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in sorted(paths):

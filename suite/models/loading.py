@@ -105,7 +105,7 @@ def load_model(entry: ModelConfig, resolved: ResolvedModel, placement: Placement
         _check_complete(report["missing_keys"])
         if resolved.adapter_folder is not None:
             model = _with_adapter(model, resolved)
-        if entry.device_map is None and entry.quantization is None:
+        if entry.device_map is None and not getattr(model, "is_quantized", False):
             model = model.to(placement.device)
     except (OSError, ValueError, KeyError, ImportError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)

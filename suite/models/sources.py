@@ -40,6 +40,13 @@ class Source(Config):
     random: Literal["tiny"] | None = None
     lm_eval: UpstreamBackend | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, data: Any) -> Any:
+        """Accepts `hub:org/name` for `{hub: org/name}`."""
+        kind, colon, value = data.partition(":") if isinstance(data, str) else ("", "", "")
+        return {kind: value} if colon and kind in FOLDER_KINDS and value else data
+
     @model_validator(mode="after")
     def _exactly_one(self) -> Source:
         given = [kind for kind in KINDS if getattr(self, kind) is not None]

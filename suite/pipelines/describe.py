@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table as ConsoleTable
 
 from suite.config import content_hash
+from suite.harness.identity import leaf_tasks
 from suite.harness.tasks import TaskCatalog, TaskPlan
 from suite.models.entry import ModelConfig
+from suite.pipelines.backend import (
+    drop_backend,
+    evaluation_settings,
+    open_backend,
+    set_batch_size,
+)
 from suite.pipelines.plan import check_recipe, plan_model
 from suite.pipelines.recipe import Recipe
 from suite.pipelines.run_log import noise_to
@@ -93,8 +102,7 @@ def estimate(recipe: Recipe, *, confirm_unsafe_code: bool = False) -> list[PairE
     Raises:
         SuiteError: Something in the recipe is wrong, or a pair cannot be scored.
     """
-    from suite.harness.run import EvaluationSettings, evaluate
-    from suite.pipelines.run_benchmark import open_backend
+    from suite.harness.run import evaluate
 
     catalog = TaskCatalog(recipe.task_folders)
     tasks = check_recipe(recipe, catalog, confirm_unsafe_code=confirm_unsafe_code)
@@ -103,15 +111,22 @@ def estimate(recipe: Recipe, *, confirm_unsafe_code: bool = False) -> list[PairE
         for entry in recipe.models:
             backend = open_backend(plan_model(entry), recipe)
             for task in tasks:
-                built = catalog.build(task)
-                limit = task.entry.limit or recipe.limit
-                sizes = [len(item.eval_docs) for item in built if hasattr(item, "eval_docs")]
-                total = sum(min(size, limit) if limit else size for size in sizes)
-                timed = min(ESTIMATE_ITEMS, total) or ESTIMATE_ITEMS
-                settings = EvaluationSettings(
-                    timed, recipe.seeds, entry.chat, recipe.protocol, confirm_unsafe_code
+                settings = evaluation_settings(
+                    entry, task, recipe, confirm_unsafe_code=confirm_unsafe_code
                 )
-                seconds = evaluate(backend, built, settings).seconds
-                label = task.entry.label
-                estimates.append(PairEstimate(entry.name, label, total, seconds * total / timed))
+                built = catalog.build(task)
+                total = _count_items(built, settings.limit)
+                timed = min(_count_items(built, ESTIMATE_ITEMS), total)
+                set_batch_size(backend, task.entry.batch_size or entry.batch_size)
+                few = min(ESTIMATE_ITEMS, settings.limit or ESTIMATE_ITEMS)
+                seconds = evaluate(backend, built, replace(settings, limit=few)).seconds
+                scaled = seconds * total / timed if timed else 0.0
+                estimates.append(PairEstimate(entry.name, task.entry.label, total, scaled))
+            drop_backend(backend)
     return estimates
+
+
+def _count_items(built: Sequence[Any], limit: int | None) -> int:
+    """Items of all tasks, groups included, with at most `limit` a task."""
+    sizes = [len(task.eval_docs) for task in leaf_tasks(built)]
+    return sum(min(size, limit) if limit else size for size in sizes)

@@ -9,14 +9,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from suite.config import Config, expand_path, parse_config, read_yaml
+from suite.config import Config, PositiveInt, expand_path, parse_config, read_yaml
 from suite.errors import ConfigError, near_names
 from suite.harness.protocol import Protocol, Seeds
 from suite.harness.tasks import TaskConfig
 from suite.models.entry import ModelConfig
 from suite.models.sources import parse_source
-
-PositiveInt = Annotated[int, Field(ge=1)]
 
 
 class Recipe(Config):
@@ -46,6 +44,11 @@ class Recipe(Config):
         _refuse_repeats("tasks", "task", [task.label for task in self.tasks])
         if self.reference is not None and self.reference not in names:
             raise ValueError(f"reference: no model '{self.reference}'; models: {', '.join(names)}")
+        served = [model.name for model in self.models if model.source.lm_eval is not None]
+        if self.protocol == "paper" and served:
+            raise ValueError(
+                f"protocol: paper needs our own backend, model '{served[0]}' is an lm_eval source"
+            )
         return self
 
 
@@ -102,6 +105,16 @@ def quick_recipe(models: Iterable[str], tasks: Iterable[str]) -> Recipe:
     ]
     data = {"title": "Quick question", "models": entries, "tasks": names}
     return _with_absolute_paths(parse_config(Recipe, data, "command line"), Path.cwd())
+
+
+def with_protocol(recipe: Recipe, protocol: str) -> Recipe:
+    """The recipe under another tokenisation protocol.
+
+    Raises:
+        ConfigError: One of its models cannot be scored under it.
+    """
+    given = recipe.model_dump(exclude_unset=True) | {"protocol": protocol}
+    return parse_config(Recipe, given, "command line")
 
 
 def _short_name(source: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import tempfile
 import traceback
 from collections.abc import Sequence
@@ -15,26 +14,24 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 import suite
-from suite.config import content_hash
 from suite.errors import ConfigError, SuiteError
 from suite.harness.tasks import TaskCatalog, TaskPlan
 from suite.models.entry import ModelConfig
-from suite.pipelines.hardware import describe_hardware
-from suite.pipelines.plan import (
-    ModelPlan,
-    check_recipe,
-    pair_identity,
-    pair_key,
-    plan_model,
-    versions,
+from suite.pipelines.backend import (
+    drop_backend,
+    evaluation_settings,
+    free_memory,
+    open_backend,
+    set_batch_size,
 )
+from suite.pipelines.benchmark_report import write_benchmark_report
+from suite.pipelines.hardware import describe_hardware
+from suite.pipelines.plan import ModelPlan, check_recipe, pair_identity, pair_key, plan_model
 from suite.pipelines.recipe import Recipe
 from suite.pipelines.run_log import noise_to
 from suite.progress import RunProgress
-from suite.records import Failure, ModelRow, RunRecord, Sample, Table
-from suite.report.tables import ColumnSpec, build_table
-from suite.report.write import write_report
-from suite.results.importer import load_results, read_samples
+from suite.records import Failure, ModelRow, Table
+from suite.results.importer import load_results
 
 
 @dataclass(frozen=True)
@@ -59,13 +56,26 @@ class BenchmarkResult:
 
 @dataclass
 class _Outcome:
-    """What a run has come to so far."""
+    """What a run has come to so far. `keys` says which finished run each cell shows."""
 
     rows: list[ModelRow] = field(default_factory=list)
-    keys: dict[str, None] = field(default_factory=dict)
+    keys: dict[tuple[str, str], str] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     num_scored: int = 0
     num_skipped: int = 0
+
+
+@dataclass(frozen=True)
+class _PlannedPair:
+    """A task built for one model, and what the pair's result will be known by."""
+
+    task: TaskPlan
+    built: list[Any]
+    identity: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        return self.task.entry.label
 
 
 def run_benchmark(
@@ -92,14 +102,13 @@ def run_benchmark(
         outcome = _Outcome()
         for entry in recipe.models:
             _score_model(entry, tasks, recipe, _Context(catalog, options, progress, outcome))
-        runs = _current_runs(options.output, outcome.keys)
-        table = _table(recipe, tasks, outcome, runs)
-        files = write_report(
-            table,
-            _samples(runs, recipe.samples_shown),
-            outcome.failures,
-            [str(Path(run.file).relative_to(options.output)) for run in runs],
-            options.output,
+        table, files = write_benchmark_report(
+            recipe,
+            tasks,
+            outcome.rows,
+            keys=outcome.keys,
+            failures=outcome.failures,
+            output=options.output,
         )
     return BenchmarkResult(
         table, tuple(outcome.failures), files, outcome.num_scored, outcome.num_skipped
@@ -122,111 +131,88 @@ def _score_model(
     """Score one model's unfinished pairs; its weights are loaded only if there are any."""
     progress, outcome = context.progress, context.outcome
     progress.begin(entry.name, "finding the model")
+    labels = [task.entry.label for task in tasks]
     try:
         model = plan_model(entry)
     except Exception as error:  # a broken model is its row's failure, not the run's
-        _fail_all(entry, [task.entry.label for task in tasks], error, context)
         outcome.rows.append(_row(entry, str(entry.source), recipe))
+        progress.pair += len(labels)
+        _fail(entry, labels, error, context)
         return
     outcome.rows.append(_row(entry, model.weights, recipe))
-    identities = {task.entry.label: pair_identity(model, task, recipe) for task in tasks}
-    keys = {label: pair_key(identity) for label, identity in identities.items()}
-    finished = set() if context.options.fresh else _finished_keys(context.options.output)
-    pending = [task for task in tasks if keys[task.entry.label] not in finished]
-    outcome.keys.update(dict.fromkeys(keys.values()))
-    outcome.num_skipped += len(tasks) - len(pending)
-    progress.pair += len(tasks) - len(pending)
+    pending = _unfinished_pairs(model, tasks, recipe, context)
     if not pending:
-        progress.line(f"{entry.name}: all {len(tasks)} tasks finished before")
+        progress.line(f"{entry.name}: nothing left to score")
         return
     try:
         progress.begin(entry.name, "loading the model")
         backend = open_backend(model, recipe)
     except Exception as error:
-        _fail_all(entry, [task.entry.label for task in pending], error, context)
+        progress.pair += len(pending)
+        _fail(entry, [pair.label for pair in pending], error, context)
         return
-    for task in pending:
-        label = task.entry.label
+    for pair in pending:
         progress.pair += 1
-        progress.begin(entry.name, label)
+        progress.begin(entry.name, pair.label)
         try:
-            seconds = _score_pair(backend, model, task, recipe, identities[label], context)
+            seconds = _score_pair(backend, model, pair, recipe, context)
         except Exception as error:  # whatever one pair does, the rest goes on
-            _fail(entry, label, error, context)
+            _fail(entry, [pair.label], error, context)
         else:
             outcome.num_scored += 1
-            progress.line(f"{entry.name} · {label}: done in {seconds:.0f} s")
-    _drop(backend)
+            outcome.keys[entry.name, pair.label] = pair_key(pair.identity)
+            progress.line(f"{entry.name} · {pair.label}: done in {seconds:.0f} s")
+    drop_backend(backend)
 
 
-def open_backend(model: ModelPlan, recipe: Recipe) -> Any:
-    """Load a planned model behind lm-eval's interface.
-
-    Raises:
-        SuiteError: It cannot be loaded.
-    """
-    from suite.harness.backends import HfBackend
-    from suite.harness.run import open_upstream_backend
-    from suite.models.loading import load_model
-
-    entry = model.entry
-    if entry.source.lm_eval is not None:
-        upstream = entry.source.lm_eval
-        return open_upstream_backend(upstream.model, upstream.args, entry.batch_size)
-    assert model.resolved is not None
-    assert model.placement is not None
-    loaded = load_model(entry, model.resolved, model.placement)
-    backend = HfBackend(
-        loaded.model,
-        loaded.tokenizer,
-        batch_size=entry.batch_size,
-        max_length=entry.max_length,
-        protocol=recipe.protocol,
-        enable_thinking=entry.chat.enable_thinking,
-        strip_reasoning=entry.chat.strip_reasoning,
-    )
-    backend.facts = {
-        "name": entry.name,
-        "pretrained": str(entry.source),
-        "weights": model.weights,
-        "dtype": model.placement.dtype,
-        "protocol": recipe.protocol,
-    }
-    return backend
+def _unfinished_pairs(
+    model: ModelPlan, tasks: Sequence[TaskPlan], recipe: Recipe, context: _Context
+) -> list[_PlannedPair]:
+    """Build a model's tasks and leave out those whose identical run is on disk already."""
+    entry, outcome = model.entry, context.outcome
+    finished = set() if context.options.fresh else _finished_keys(context.options.output)
+    pending = []
+    for task in tasks:
+        label = task.entry.label
+        context.progress.begin(entry.name, f"{label}: reading its data")
+        try:
+            built = context.catalog.build(task)
+            identity = pair_identity(model, task, built, recipe)
+        except Exception as error:
+            context.progress.pair += 1
+            _fail(entry, [label], error, context)
+            continue
+        key = pair_key(identity)
+        if key in finished:
+            outcome.keys[entry.name, label] = key
+            outcome.num_skipped += 1
+            context.progress.pair += 1
+        else:
+            pending.append(_PlannedPair(task, built, identity))
+    return pending
 
 
 def _score_pair(
-    backend: Any,
-    model: ModelPlan,
-    task: TaskPlan,
-    recipe: Recipe,
-    identity: dict[str, Any],
-    context: _Context,
+    backend: Any, model: ModelPlan, pair: _PlannedPair, recipe: Recipe, context: _Context
 ) -> float:
     """Evaluate one pair and write it; returns the seconds lm-eval took."""
-    from suite.harness.run import EvaluationSettings, evaluate, write_evaluation
+    from suite.harness.run import evaluate, write_evaluation
 
-    settings = EvaluationSettings(
-        limit=identity["limit"],
-        seeds=recipe.seeds,
-        chat=model.entry.chat,
-        protocol=recipe.protocol,
-        confirm_unsafe_code=context.options.confirm_unsafe_code,
-    )
-    built = context.catalog.build(task)
+    set_batch_size(backend, pair.identity["model"]["batch_size"])
+    unsafe = context.options.confirm_unsafe_code
     evaluation = evaluate(
         backend,
-        built,
-        settings,
+        pair.built,
+        evaluation_settings(model.entry, pair.task, recipe, confirm_unsafe_code=unsafe),
         on_start=context.progress.expect,
         on_answer=context.progress.advance,
     )
     facts = {
         "model": model.entry.name,
-        "label": task.entry.label,
-        "task": task.entry.task,
-        "key": pair_key(identity),
-        "identity": identity,
+        "label": pair.label,
+        "task": pair.task.entry.task,
+        "key": pair_key(pair.identity),
+        "identity": pair.identity,
         "weights": model.weights,
         "seconds": evaluation.seconds,
         "num_truncated": evaluation.num_truncated,
@@ -238,83 +224,22 @@ def _score_pair(
     return evaluation.seconds
 
 
-def _table(
-    recipe: Recipe, tasks: Sequence[TaskPlan], outcome: _Outcome, runs: Sequence[RunRecord]
-) -> Table:
-    columns = [ColumnSpec(t.entry.label, t.entry.task, t.entry.metric) for t in tasks]
-    table = build_table(
-        title=recipe.title,
-        models=outcome.rows,
-        columns_spec=columns,
-        runs=runs,
-        failures=outcome.failures,
-        provenance=_provenance(recipe, runs),
-    )
-    limit = (f"Limit: the first {recipe.limit} items of each task.",) if recipe.limit else ()
-    return Table(
-        title=table.title,
-        columns=table.columns,
-        rows=table.rows,
-        average_columns=table.average_columns,
-        notes=(*recipe.notes, *limit, *table.notes),
-        provenance=table.provenance,
-    )
-
-
-def _provenance(recipe: Recipe, runs: Sequence[RunRecord]) -> dict[str, str]:
-    """What is needed to repeat the table, one line a heading."""
-    seeds = ", ".join(f"{name} {seed}" for name, seed in recipe.seeds.model_dump().items())
-    found = versions() | {"alm-suite": suite.__version__, "Python": platform.python_version()}
-    hardware = sorted({run.hardware for run in runs})
-    protocols = {
-        "lm-eval": "lm-eval (prompt and continuation encoded together)",
-        "paper": "paper (prompt and continuation encoded apart, 2,048 tokens)",
-    }
-    return {
-        "Protocol": protocols[recipe.protocol],
-        "Seeds": seeds,
-        "Versions": ", ".join(f"{name} {version}" for name, version in found.items()),
-        "Recipe hash": content_hash(recipe.model_dump(mode="json"))[:16],
-        "Hardware": "; ".join(hardware) or "unknown",
-        "Time": f"{sum(run.seconds for run in runs):.0f} s of scoring in {len(runs)} runs",
-    }
-
-
 def _row(entry: ModelConfig, weights: str, recipe: Recipe) -> ModelRow:
     return ModelRow(entry.name, weights, is_reference=entry.name == recipe.reference)
-
-
-def _current_runs(output: Path, keys: dict[str, None]) -> list[RunRecord]:
-    """The newest finished run of each pair of this recipe."""
-    newest = {run.key: run for run in load_results(output)}
-    return [newest[key] for key in keys if key in newest]
 
 
 def _finished_keys(output: Path) -> set[str]:
     return {run.key for run in load_results(output)}
 
 
-def _samples(runs: Sequence[RunRecord], shown: int) -> list[Sample]:
-    return [sample for run in runs for sample in read_samples(run, limit=shown)]
-
-
-def _fail_all(
-    entry: ModelConfig, labels: Sequence[str], error: Exception, context: _Context
-) -> None:
-    for label in labels:
-        context.progress.pair += 1
-        _fail(entry, label, error, context, quiet=label != labels[0])
-
-
-def _fail(
-    entry: ModelConfig, label: str, error: Exception, context: _Context, *, quiet: bool = False
-) -> None:
-    """Record a failed pair, tell the user its reason, and keep the traceback in the log."""
+def _fail(entry: ModelConfig, labels: Sequence[str], error: Exception, context: _Context) -> None:
+    """Record failed pairs, tell the user the reason once, and keep the traceback in the log."""
     reason = _reason(error, entry)
-    context.outcome.failures.append(Failure(entry.name, label, reason))
-    if not quiet:
-        print("".join(traceback.format_exception(error)))  # standard output is the log here
-        context.progress.line(f"{entry.name} · {label}: failed: {reason}")
+    context.outcome.failures.extend(Failure(entry.name, label, reason) for label in labels)
+    print("".join(traceback.format_exception(error)))  # standard output is the log here
+    what = labels[0] if len(labels) == 1 else f"{len(labels)} tasks"
+    context.progress.line(f"{entry.name} · {what}: failed: {reason}")
+    free_memory()
 
 
 def _reason(error: Exception, entry: ModelConfig) -> str:
@@ -332,7 +257,7 @@ def _reason(error: Exception, entry: ModelConfig) -> str:
 def _check_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=folder), (folder / "run.log").open("a"):
             pass
     except OSError as error:
         reason = error.strerror or str(error)
@@ -356,15 +281,6 @@ class _OnlyRunIn:
 
     def __exit__(self, *details: object) -> None:
         self.lock.release()
-
-
-def _drop(backend: Any) -> None:
-    """Free a model's memory before the next one is loaded."""
-    from suite.models.loading import release_memory
-
-    for name in ("_model", "model"):
-        backend.__dict__.pop(name, None)
-    release_memory()
 
 
 def _safe(name: str) -> str:

@@ -14,8 +14,8 @@ from typing import TextIO
 def noise_to(path: Path) -> Iterator[TextIO]:
     """Send standard output, standard error, warnings and log records to the end of a file.
 
-    Yields what standard error was, for what the user should see. Programs that libraries start
-    are caught too, because the file descriptor itself is redirected.
+    Yields what standard error was, for what the user should see. What programs that libraries start
+    write to standard error is caught too, because the file descriptor itself is redirected.
     """
     with path.open("a", encoding="utf-8") as log, _descriptor_to(log) as terminal:
         handler = logging.StreamHandler(log)
@@ -38,7 +38,7 @@ def noise_to(path: Path) -> Iterator[TextIO]:
 @contextlib.contextmanager
 def _descriptor_to(log: TextIO) -> Iterator[TextIO]:
     """Point file descriptor 2 at a file; yields a text file on what it was before."""
-    with os.fdopen(os.dup(2), "w", encoding="utf-8", buffering=1) as terminal:
+    with os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace", buffering=1) as terminal:
         os.dup2(log.fileno(), 2)
         try:
             yield terminal

@@ -24,7 +24,7 @@ from suite.report.formatting import (
     one_line,
     size_text,
 )
-from suite.report.notes import footnotes, legend, marks
+from suite.report.notes import footnotes, legend, marks, provenance_lines
 
 # Wider than any table, to measure one without wrapping.
 UNLIMITED = 10_000
@@ -33,13 +33,13 @@ WEIGHTS_WIDTH = 22
 
 
 def console_table(table: Table, width: int) -> RenderableType:
-    """The table with legend and notes for a terminal of `width` characters.
+    """The table with legend, notes and provenance for a terminal of `width` characters.
 
     Models are rows as in the files; columns that do not fit follow in further blocks below.
     """
     numbered = footnotes(table)
     below = [" ".join(legend(table)), *(f"[{i}] {note}" for i, note in enumerate(numbered, 1))]
-    below += table.notes
+    below += [*table.notes, *provenance_lines(table)]
     texts = [Text(one_line(line), style="dim") for line in below if line]
     title = Text(one_line(table.title), style="bold")
     return Group(title, *_grids(table, numbered, width), *texts)

@@ -1,11 +1,11 @@
-"""A table as CSV in long format: one line for each model and task, values unrounded."""
+"""A table as CSV in long format: one line for each model and task, and its average, unrounded."""
 
 from __future__ import annotations
 
 import csv
 import io
 
-from suite.records import Cell, Column, ModelRow, Table
+from suite.records import Cell, Column, ModelRow, Row, Table
 
 HEADER = (
     "model",
@@ -26,13 +26,15 @@ HEADER = (
 
 
 def render_csv(table: Table) -> str:
-    """All cells in table order; what is not known is an empty field."""
+    """All cells in table order, each model's average last; what is not known is an empty field."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(HEADER)
     for row in table.rows:
         for column, cell in zip(table.columns, row.cells, strict=True):
             writer.writerow(_fields(row.model, column, cell))
+        if table.average_columns:
+            writer.writerow(_average_fields(row))
     return buffer.getvalue()
 
 
@@ -53,6 +55,19 @@ def _fields(model: ModelRow, column: Column, cell: Cell) -> tuple[str, ...]:
         _count(cell.num_truncated),
         cell.note or "",
     )
+
+
+def _average_fields(row: Row) -> tuple[str, ...]:
+    """The average as a line without a task, which tells it from a task labelled `average`."""
+    known = {
+        "model": row.model.name,
+        "weights": row.model.weights,
+        "label": "average",
+        "metric": "mean",
+        "value": _exact(row.average),
+        "delta": _exact(row.average_delta),
+    }
+    return tuple(known.get(name, "") for name in HEADER)
 
 
 def _exact(value: float | None) -> str:

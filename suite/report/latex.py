@@ -22,7 +22,7 @@ from suite.report.formatting import (
     one_line,
     size_text,
 )
-from suite.report.notes import footnotes, legend, marks
+from suite.report.notes import footnotes, legend, marks, provenance_lines
 
 # More columns than this would be shrunk below what can be read in a text column, so they go into
 # further panels below the first.
@@ -109,6 +109,7 @@ def render_latex(table: Table) -> str:
         legend=escape_latex(" ".join(legend(table)), breakable=True),
         footnotes=[escape_latex(note, breakable=True) for note in numbered],
         notes=[escape_latex(note, breakable=True) for note in table.notes],
+        provenance=escape_latex(" · ".join(provenance_lines(table)), breakable=True),
     )
 
 

@@ -1,4 +1,4 @@
-"""What is printed below a table: the legend, the numbered footnotes and the general notes."""
+"""What is printed below a table: legend, numbered footnotes and where the numbers come from."""
 
 from __future__ import annotations
 
@@ -51,6 +51,11 @@ def legend(table: Table) -> tuple[str, ...]:
     if any(column.version for column in table.columns):
         lines.append(f"Task versions: {_versions(table)}.")
     return tuple(lines)
+
+
+def provenance_lines(table: Table) -> tuple[str, ...]:
+    """Seeds, versions, hardware and so on for formats without a section of their own for them."""
+    return tuple(f"{name}: {text}" for name, text in table.provenance.items())
 
 
 def _averaged(table: Table) -> str:

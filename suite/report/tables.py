@@ -68,7 +68,8 @@ def build_table(
 
     Runs and failures are found by (model name, label); others are left out, so a folder that holds
     more runs than this table needs does no harm. The last run of a pair counts, and a run counts
-    more than a failure.
+    more than a failure. All averages are dashes where a column's metric was found in no run: it
+    might have been one of them.
 
     Raises:
         ConfigError: More than one model is marked as the reference.
@@ -79,10 +80,12 @@ def build_table(
     run_of = {(run.model, run.label): run for run in runs}
     reason_of = {(failure.model, failure.label): failure.reason for failure in failures}
     columns: list[Column] = []
+    unscored: list[str] = []
     notes = [note for model in models if (note := _weights_note(model))]
     for spec in columns_spec:
         found = [run for model in models if (run := run_of.get((model.name, spec.label)))]
         columns.append(_column(spec, found))
+        unscored += [spec.label] * (not any(_pick(run, spec.metric) for run in found))
         notes += _disagreements(spec.label, found)
     notes += [note for model in models if (note := _truncation_note(model, runs))]
     grid = [
@@ -93,11 +96,14 @@ def build_table(
         )
         for model in models
     ]
+    averages = [None if unscored else _average(columns, cells) for cells in grid]
+    average_columns = tuple(column.label for column in columns if column.unit_interval)
+    notes += [_no_average_note(unscored)] * bool(unscored and average_columns)
     return Table(
         title=title,
         columns=tuple(columns),
-        rows=_rows(models, columns, grid),
-        average_columns=tuple(column.label for column in columns if column.unit_interval),
+        rows=_rows(models, grid, averages),
+        average_columns=average_columns,
         notes=tuple(notes),
         provenance=dict(provenance),
     )
@@ -194,6 +200,15 @@ def _truncation_note(model: ModelRow, runs: Sequence[RunRecord]) -> str | None:
     return None
 
 
+def _no_average_note(labels: Sequence[str]) -> str:
+    """Why there is a dash in place of every average."""
+    they_enter = "it enters" if len(labels) == 1 else "they enter"
+    return (
+        f"Average: a dash, because {', '.join(labels)} could not be scored for any model, "
+        f"so whether {they_enter} the average is unknown"
+    )
+
+
 def _cell(column: Column, run: RunRecord | None, reason: str | None) -> Cell:
     """One score, or a missing one with the reason."""
     if run is None:
@@ -226,10 +241,11 @@ def _is_number(value: float | None) -> bool:
 
 
 def _rows(
-    models: Sequence[ModelRow], columns: Sequence[Column], grid: Sequence[tuple[Cell, ...]]
+    models: Sequence[ModelRow],
+    grid: Sequence[tuple[Cell, ...]],
+    averages: Sequence[float | None],
 ) -> tuple[Row, ...]:
-    """The finished rows: averages, then differences from the reference row if there is one."""
-    averages = [_average(columns, cells) for cells in grid]
+    """The finished rows, with differences from the reference row if there is one."""
     reference = next((i for i, model in enumerate(models) if model.is_reference), None)
     if reference is None:
         return tuple(

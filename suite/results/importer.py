@@ -26,8 +26,8 @@ def load_results(folder: Path | str) -> tuple[RunRecord, ...]:
     return tuple(records)
 
 
-def read_samples(record: RunRecord, *, limit: int) -> tuple[Sample, ...]:
-    """The first `limit` scored items of a run, for the page's item browser.
+def read_samples(record: RunRecord, filter_name: str, *, limit: int) -> tuple[Sample, ...]:
+    """The first `limit` items of a run as scored under one filter, for the page's item browser.
 
     Raises:
         RecordError: A samples file is not readable.
@@ -41,7 +41,9 @@ def read_samples(record: RunRecord, *, limit: int) -> tuple[Sample, ...]:
                 if len(samples) >= limit:
                     return tuple(samples)
                 try:
-                    samples.append(_sample(record, json.loads(line)))
+                    data = json.loads(line)
+                    if data["filter"] == filter_name:
+                        samples.append(_sample(record, data))
                 except (ValueError, KeyError, TypeError) as error:
                     raise RecordError(f"{path}: not a readable samples file ({error})") from error
     return tuple(samples)
@@ -51,13 +53,23 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RecordError(f"{path}: not a readable results file ({error})") from error
+        raise RecordError(f"{path}: not a readable results file ({error}); move it away") from error
     if not isinstance(data, dict) or "results" not in data:
         raise RecordError(f"{path}: not a results file of lm-eval (no key 'results')")
     return data
 
 
 def _record(path: Path, data: dict[str, Any]) -> RunRecord:
+    try:
+        return _read_record(path, data)
+    except (KeyError, TypeError) as error:
+        raise RecordError(
+            f"{path}: written by another version of the suite ({error} is missing or different);"
+            " move it away"
+        ) from error
+
+
+def _read_record(path: Path, data: dict[str, Any]) -> RunRecord:
     facts = data["suite"]
     return RunRecord(
         model=facts["model"],
@@ -74,9 +86,9 @@ def _record(path: Path, data: dict[str, Any]) -> RunRecord:
 def _task_scores(task: str, data: dict[str, Any]) -> TaskScores:
     """Scores of a task, or of a group where the task's name is a group's."""
     block = data["results"].get(task) or data.get("groups", {}).get(task, {})
-    members = data.get("group_subtasks", {}).get(task) or [task]
+    members = _leaves(task, data.get("group_subtasks", {}))
     sizes = [data["n-samples"][name]["effective"] for name in members if name in data["n-samples"]]
-    directions = data.get("higher_is_better", {}).get(task, {})
+    directions = _directions([task, *members], data.get("higher_is_better", {}))
     shots = {data["n-shot"][name] for name in members if name in data.get("n-shot", {})}
     return TaskScores(
         task=task,
@@ -86,6 +98,24 @@ def _task_scores(task: str, data: dict[str, Any]) -> TaskScores:
         version=str(data.get("versions", {}).get(task, "unknown")),
         num_truncated=data["suite"]["num_truncated"],
     )
+
+
+def _leaves(task: str, members: dict[str, list[str]]) -> list[str]:
+    """The single tasks below a task or (nested) group."""
+    below = members.get(task)
+    return [leaf for name in below for leaf in _leaves(name, members)] if below else [task]
+
+
+def _directions(
+    names: list[str], declared: dict[str, dict[str, bool | None]]
+) -> dict[str, bool | None]:
+    """Whether more is better, by metric; lm-eval leaves it open for groups of groups."""
+    found: dict[str, bool | None] = {}
+    for name in names:
+        for metric, better in declared.get(name, {}).items():
+            if found.get(metric) is None:
+                found[metric] = better
+    return found
 
 
 def _metric_scores(

@@ -69,15 +69,87 @@ def test_generation_settings_of_a_recipe_are_laid_over_the_definitions(tmp_path:
     }
 
 
-def test_changed_data_changes_the_identity_and_what_is_scored(tmp_path: Path) -> None:
+def test_changed_data_is_read_again(tmp_path: Path) -> None:
     catalog = TaskCatalog((own_task(tmp_path),))
-    before = catalog.plan(TaskConfig(task="own_task"))
-    identity = before.identity()
+    plan = catalog.plan(TaskConfig(task="own_task"))
+    assert len(catalog.build(plan)[0].eval_docs) == 5
     with (tmp_path / "data.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps({"text": "9+1=", "answer": "10"}) + "\n")
-    after = catalog.plan(TaskConfig(task="own_task"))
-    assert after.identity() != identity
-    assert len(catalog.build(after)[0].eval_docs) == 6
+    assert len(catalog.build(plan)[0].eval_docs) == 6
+
+
+@pytest.mark.parametrize(
+    "data_files", ["data.jsonl", ["data.jsonl"], {"test": ["data.jsonl"]}], ids=str
+)
+def test_every_form_of_data_files_is_found(tmp_path: Path, data_files: object) -> None:
+    split = "test" if isinstance(data_files, dict) else "train"
+    folder = own_task(
+        tmp_path,
+        dataset_kwargs={"data_files": data_files},
+        test_split=split,
+        fewshot_split=split,
+    )
+    catalog = TaskCatalog((folder,))
+    assert len(catalog.build(catalog.plan(TaskConfig(task="own_task")))[0].eval_docs) == 5
+
+
+def test_data_of_the_hub_is_left_to_lm_eval(tmp_path: Path) -> None:
+    folder = own_task(
+        tmp_path,
+        dataset_path="some-org/some-data",
+        dataset_kwargs={"data_files": {"test": "hf://datasets/some-org/some-data/a.jsonl"}},
+    )
+    plan = TaskCatalog((folder,)).plan(TaskConfig(task="own_task"))
+    assert plan.local_files() == []
+
+
+def refused(folder: Path, message: str, **entry: object) -> None:
+    with pytest.raises(ConfigError) as error:
+        TaskCatalog((folder,)).plan(TaskConfig.model_validate({"task": "own_task"} | entry))
+    assert str(error.value) == message
+
+
+def test_an_unknown_metric_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    refused(
+        own_task(tmp_path),
+        "task 'own_task': it has no metric 'exact_mtach'; metrics: exact_match",
+        metric="exact_mtach",
+    )
+
+
+def test_an_unknown_filter_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    refused(
+        own_task(tmp_path),
+        "task 'own_task': it has no filter 'strict'; filters: none",
+        metric="exact_match,strict",
+    )
+
+
+def test_generation_settings_on_a_likelihood_task_are_refused(tmp_path: Path) -> None:
+    refused(
+        own_task(tmp_path, output_type="loglikelihood_rolling"),
+        "task 'own_task': generation has no effect on loglikelihood_rolling requests; leave it out",
+        generation={"max_gen_toks": 3},
+    )
+
+
+def test_a_tag_is_refused_with_the_tasks_it_names(tmp_path: Path) -> None:
+    refused(
+        own_task(tmp_path, tag="own_tag"),
+        "task 'own_tag' is a tag, not a task; list its tasks: own_task",
+        task="own_tag",
+    )
+
+
+def test_a_group_whose_members_read_relative_data_is_refused(tmp_path: Path) -> None:
+    own_task(tmp_path)
+    (tmp_path / "own_group.yaml").write_text("group: own_group\ntask: [own_task]\n")
+    refused(
+        tmp_path,
+        "task 'own_group': lm-eval looks for the data of its member 'own_task' in the current"
+        " folder; list the members as tasks, or give absolute paths",
+        task="own_group",
+    )
 
 
 def test_a_missing_data_file_is_named(tmp_path: Path) -> None:
@@ -103,14 +175,12 @@ def test_broken_data_is_a_harness_error_with_the_tasks_name(tmp_path: Path) -> N
         catalog.build(catalog.plan(TaskConfig(task="own_task")))
 
 
-def test_includes_are_followed_and_hashed(tmp_path: Path) -> None:
+def test_includes_are_followed(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text("output_type: multiple_choice\nnum_fewshot: 3\n")
     child = tmp_path / "child.yaml"
     child.write_text("include: base.yaml\ntask: child\nnum_fewshot: 1\n")
-    first = read_definition(child)
-    assert (first.output_type, first.num_fewshot) == ("multiple_choice", 1)
-    (tmp_path / "base.yaml").write_text("output_type: generate_until\n")
-    assert read_definition(child).sha256 != first.sha256
+    definition = read_definition(child)
+    assert (definition.output_type, definition.num_fewshot) == ("multiple_choice", 1)
 
 
 def test_a_definition_that_includes_itself_is_refused(tmp_path: Path) -> None:

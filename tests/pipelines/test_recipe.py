@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from suite.errors import ConfigError
+from suite.models.sources import Source
 from suite.pipelines.recipe import Recipe, load_recipe, packaged_recipes, quick_recipe
 
 MODEL = "{name: a, source: {random: tiny}}"
@@ -137,9 +138,9 @@ def test_a_source_of_two_kinds_is_refused(file: Path) -> None:
     )
 
 
-def test_a_source_in_the_form_of_the_command_line_is_refused(file: Path) -> None:
+def test_a_source_may_be_written_as_on_the_command_line(file: Path) -> None:
     write(file, models="[{name: a, source: 'hub:org/name'}]")
-    assert problem(file) == "models[0].source is 'hub:org/name', should be keys and values"
+    assert load_recipe(str(file))[0].models[0].source == Source(hub="org/name")
 
 
 def test_a_data_file_of_unknown_format_is_refused(file: Path) -> None:

@@ -111,6 +111,61 @@ def test_a_new_task_is_scored_alone(tiny_model: Path, tmp_path: Path) -> None:
     assert (result.num_scored, result.num_skipped) == (1, 1)
 
 
+def test_a_renamed_model_keeps_its_scores(tiny_model: Path, tmp_path: Path) -> None:
+    run_benchmark(recipe_of(tiny_model), RunOptions(tmp_path))
+    before = scores(tmp_path)
+    renamed = [{"name": "other", "source": {"path": tiny_model}}]
+    again = run_benchmark(recipe_of(tiny_model, models=renamed), RunOptions(tmp_path))
+    assert (again.num_scored, again.num_skipped) == (0, 2)
+    assert [row[1:] for row in scores(tmp_path)] == [row[1:] for row in before]
+    assert {row[0] for row in scores(tmp_path)} == {"other"}
+
+
+def test_two_rows_with_the_same_weights_both_have_scores(tiny_model: Path, tmp_path: Path) -> None:
+    models = [{"name": name, "source": {"path": tiny_model}} for name in ("a", "b")]
+    table = run_benchmark(recipe_of(tiny_model, models=models), RunOptions(tmp_path)).table
+    first, second = table.rows
+    assert [cell.value for cell in first.cells] == [cell.value for cell in second.cells]
+    assert None not in [cell.value for cell in second.cells]
+
+
+def test_one_task_can_be_shown_under_two_metrics(tiny_model: Path, tmp_path: Path) -> None:
+    metrics = ("bits_per_byte", "byte_perplexity")
+    tasks = [{"task": "suite_bits_per_byte", "name": m, "metric": m} for m in metrics]
+    result = run_benchmark(recipe_of(tiny_model, tasks=tasks), RunOptions(tmp_path))
+    bits, perplexity = result.table.rows[0].cells
+    assert bits.value is not None
+    assert perplexity.value == pytest.approx(2**bits.value)
+
+
+def test_a_fresh_run_that_fails_does_not_show_the_old_score(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_benchmark(recipe_of(tiny_model), RunOptions(tmp_path))
+
+    def out_of_memory(*arguments: Any, **options: Any) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 8 EB")
+
+    monkeypatch.setattr("suite.harness.backends.HfBackend._model_call", out_of_memory)
+    result = run_benchmark(recipe_of(tiny_model), RunOptions(tmp_path, fresh=True))
+    assert {failure.reason for failure in result.failures} == {
+        "out of memory at batch_size 16; lower batch_size or max_length"
+    }
+    assert [cell.value for cell in result.table.rows[0].cells] == [None, None]
+
+
+def test_a_backend_of_lm_eval_fills_a_row(tiny_model: Path, tmp_path: Path) -> None:
+    args = {"pretrained": str(tiny_model), "device": "cpu", "dtype": "float32"}
+    models = [
+        {"name": "ours", "source": {"path": tiny_model}, "batch_size": 2},
+        {"name": "upstream", "source": {"lm_eval": {"model": "hf", "args": args}}, "batch_size": 2},
+    ]
+    table = run_benchmark(recipe_of(tiny_model, models=models), RunOptions(tmp_path)).table
+    ours, upstream = table.rows
+    assert upstream.cells[0].value == ours.cells[0].value
+    assert upstream.model.weights == "as served by lm-eval's hf"
+
+
 def test_fresh_scores_finished_pairs_again(tiny_model: Path, tmp_path: Path) -> None:
     run_benchmark(recipe_of(tiny_model), RunOptions(tmp_path))
     assert run_benchmark(recipe_of(tiny_model), RunOptions(tmp_path, fresh=True)).num_scored == 2

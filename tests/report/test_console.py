@@ -55,3 +55,18 @@ def test_the_picture_is_valid_and_asks_for_nothing_from_a_server(small_table: Ta
 
 def test_the_picture_of_a_table_is_always_the_same(small_table: Table) -> None:
     assert console_svg(small_table) == console_svg(small_table)
+
+
+@pytest.mark.parametrize("width", [60, 110])
+def test_provenance_is_below_the_notes_one_line_a_heading(small_table: Table, width: int) -> None:
+    table = replace(small_table, provenance={"Seeds": "data 0", "Hardware": "a [red]\x1b[2J " * 9})
+    lines = [line.rstrip() for line in printed(table, width).splitlines()]
+    note = lines.index("teacher-Q4: weights Q4_1, dequantised to bfloat16")
+    assert lines[note + 1] == "Seeds: data 0"
+    assert lines[note + 2].startswith("Hardware: a [red][2J a [red][2J")
+    assert max(len(line) for line in lines) <= width
+
+
+def test_the_picture_has_the_provenance(small_table: Table) -> None:
+    text = " ".join(ElementTree.fromstring(console_svg(small_table)).itertext())
+    assert "lm-eval:\xa00.4.13" in text

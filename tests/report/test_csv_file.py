@@ -4,7 +4,7 @@ import csv
 import io
 from dataclasses import replace
 
-from suite.records import Cell, ModelRow, Table
+from suite.records import Cell, ModelRow, Row, Table
 from suite.report.csv_file import HEADER, render_csv
 
 
@@ -13,21 +13,48 @@ def read(text: str) -> list[dict[str, str]]:
 
 
 def test_reading_the_file_gives_the_unrounded_values(small_table: Table) -> None:
-    cells = [cell for row in small_table.rows for cell in row.cells]
+    cells = [cell for row in small_table.rows for cell in (*row.cells, average_cell(row))]
     for line, cell in zip(read(render_csv(small_table)), cells, strict=True):
         for name in ("value", "stderr", "delta"):
             expected = getattr(cell, name)
             assert (float(line[name]) if line[name] else None) == expected
 
 
+def average_cell(row: Row) -> Cell:
+    return Cell(value=row.average, delta=row.average_delta)
+
+
 def test_lines_follow_the_table_and_say_how_the_score_was_measured(small_table: Table) -> None:
     lines = read(render_csv(small_table))
+    labels = [*(column.label for column in small_table.columns), "average"]
     assert [(line["model"], line["label"]) for line in lines] == [
-        (row.model.name, column.label) for row in small_table.rows for column in small_table.columns
+        (row.model.name, label) for row in small_table.rows for label in labels
     ]
     first = ("teacher", "bfloat16", "gsm8k", "word_problems", "exact_match", "strict-match")
     others = ("0.25", "0.02", "", "100", "5", "3.0", "0", "")
     assert lines[1] == dict(zip(HEADER, (*first, *others), strict=True))
+
+
+def test_averages_are_lines_without_a_task(small_table: Table) -> None:
+    lines = [line for line in read(render_csv(small_table)) if line["metric"] == "mean"]
+    assert [(line["label"], line["task"]) for line in lines] == [("average", "")] * 3
+    known = {name: text for name, text in lines[2].items() if text}
+    assert (float(known.pop("value")), float(known.pop("delta"))) == (
+        small_table.rows[2].average,
+        small_table.rows[2].average_delta,
+    )
+    assert known == {
+        "model": "teacher-Q4",
+        "weights": "Q4_1, dequantised to bfloat16",
+        "label": "average",
+        "metric": "mean",
+    }
+    assert (lines[1]["value"], lines[1]["delta"]) == ("", "")
+
+
+def test_without_an_average_there_are_no_lines_for_it(small_table: Table) -> None:
+    lines = read(render_csv(replace(small_table, average_columns=())))
+    assert "average" not in {line["label"] for line in lines}
 
 
 def test_text_with_commas_quotes_and_line_breaks_comes_back(small_table: Table) -> None:

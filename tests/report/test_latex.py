@@ -56,6 +56,13 @@ def test_nothing_is_marked_as_best(small_table: Table) -> None:
     assert r"\underline" not in tex
 
 
+def test_provenance_is_one_small_paragraph_below_the_notes(small_table: Table) -> None:
+    _, below = render_latex(small_table).split("dequantised to bfloat16\n\\par\\smallskip")
+    assert below.startswith(r"{\scriptsize Seed: 0 $\cdot$ lm-eval: 0.4.13\par}")
+    without = render_latex(replace(small_table, provenance={}))
+    assert without.endswith("dequantised to bfloat16\n\\end{minipage}\n\\end{table}\n")
+
+
 @pytest.mark.latex
 def test_a_table_with_every_special_character_compiles(small_table: Table, tmp_path: Path) -> None:
     if shutil.which("pdflatex") is None:
@@ -69,6 +76,12 @@ def test_a_table_with_every_special_character_compiles(small_table: Table, tmp_p
         columns=tuple(replace(c, label=f"{NASTY} {c.label}") for c in small_table.columns),
         rows=(*small_table.rows, nasty_row, bracket_row, replace(nasty_row, cells=cells)),
         notes=(NASTY, "/a/very/long/path" * 20),
+        provenance={
+            NASTY: NASTY,
+            "Recipe hash": "0123456789abcdef",
+            "Versions": ", ".join(f"{name} 2.9.0+cpu" for name in ["transformers"] * 12),
+            "Hardware": "/a/very/long/path" * 20,
+        },
     )
     (tmp_path / "table.tex").write_text(standalone(render_latex(table)), encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]

@@ -145,6 +145,47 @@ def test_the_average_is_a_dash_where_a_cell_is_missing() -> None:
 
 
 @pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param((), id="no run at all"),
+        pytest.param((run("a", "second", task_scores(bits_per_byte(1.0))),), id="another metric"),
+        pytest.param((run("c", "second", task_scores(acc(0.5))),), id="only another model's run"),
+    ],
+)
+def test_the_average_is_a_dash_where_a_column_has_no_known_metric(
+    other: tuple[RunRecord, ...],
+) -> None:
+    table = table_of(
+        run("a", "first", task_scores(acc(0.25))),
+        run("b", "first", task_scores(acc(0.5))),
+        *other,
+        models=(REFERENCE, B),
+        columns=(ColumnSpec("first", "a_task"), ColumnSpec("second", "a_task", "acc")),
+        failures=(Failure("b", "second", "out of memory"),),
+    )
+    assert table.average_columns == ("first",)
+    assert [(row.average, row.average_delta) for row in table.rows] == [(None, None)] * 2
+    assert table.notes == (
+        "Average: a dash, because second could not be scored for any model, "
+        "so whether it enters the average is unknown",
+    )
+
+
+def test_all_columns_without_a_known_metric_are_named_in_one_note() -> None:
+    columns = tuple(ColumnSpec(label, "a_task") for label in ("first", "second", "third"))
+    table = table_of(run("a", "second", task_scores(acc(0.5))), columns=columns)
+    assert table.rows[0].average is None
+    (note,) = table.notes
+    assert "first, third could not be scored for any model, so whether they enter" in note
+
+
+def test_without_anything_to_average_there_is_no_note_on_it() -> None:
+    table = table_of(run("a", "first", task_scores(bits_per_byte(1.0))), columns=TWO_COLUMNS)
+    assert table.average_columns == ()
+    assert table.notes == ()
+
+
+@pytest.mark.parametrize(
     "score",
     [
         pytest.param(bits_per_byte(0.9), id="bits per byte within 0-1"),

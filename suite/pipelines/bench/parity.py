@@ -8,6 +8,7 @@ rolling document.
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -17,12 +18,23 @@ from typing import Any
 
 import yaml
 
-from suite.errors import HarnessError
+from suite.errors import ConfigError, HarnessError
 from suite.harness.run import EvaluationSettings, evaluate
 from suite.harness.tasks import TaskCatalog, TaskPlan
+from suite.models.entry import ChatConfig, ModelConfig
+from suite.pipelines.bench.record import open_folder, write_record
 from suite.pipelines.plan import ModelPlan, check_recipe, plan_model
-from suite.pipelines.recipe import Recipe
+from suite.pipelines.recipe import Recipe, load_recipe
 from suite.pipelines.run_benchmark import open_backend
+from suite.pipelines.run_log import noise_to
+
+ROLLING = "loglikelihood_rolling"
+LIKELIHOODS = ("loglikelihood", "multiple_choice", ROLLING)
+# Our begin tokens: none that the tokenizer does not add itself.
+OUR_BEGIN_TOKENS = "add_bos_token=False"
+
+Answers = dict[tuple[int, int, int], tuple[str, ...]]
+Samples = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,7 @@ class Parity:
     model: str
     weights: str
     dtype: str
+    device: str
     task: str
     output_type: str
     num_items: int
@@ -52,6 +65,35 @@ class Parity:
         """Whether every answer and every aggregated score is the same to the last digit."""
         return self.num_different == 0 and self.upstream_scores == self.our_scores
 
+    @property
+    def must_be_identical(self) -> bool:
+        """False for rolling text under hf's default begin tokens: that distance is only shown."""
+        return self.output_type != ROLLING or self.upstream_options == OUR_BEGIN_TOKENS
+
+
+@dataclass(frozen=True)
+class ParityRecord:
+    """Where a comparison was written, and the pairs that differ and must not."""
+
+    path: Path
+    unequal: tuple[str, ...]
+
+
+def record_parity(name: str, output: Path) -> ParityRecord:
+    """Compare a recipe's pairs and write `parity.json` in a folder, what libraries say beside it.
+
+    Raises:
+        SuiteError: The recipe is wrong, one of the two sides cannot score a pair, or the folder
+            cannot be written.
+    """
+    recipe, _ = load_recipe(name)
+    with noise_to(open_folder(output) / "parity.log"):
+        rows = measure_parity(recipe)
+    device = "cuda" if any(row.device == "cuda" for row in rows) else "cpu"
+    path = write_record(output / "parity.json", rows, device=device)
+    unequal = [row for row in rows if row.must_be_identical and not row.identical]
+    return ParityRecord(path, tuple(f"{row.model} on {row.task}" for row in unequal))
+
 
 def measure_parity(recipe: Recipe) -> list[Parity]:
     """Compare every pair of a recipe; rolling tasks twice, also with hf's default begin tokens.
@@ -60,7 +102,7 @@ def measure_parity(recipe: Recipe) -> list[Parity]:
         SuiteError: The recipe is wrong, or one of the two sides cannot score a pair.
     """
     catalog = TaskCatalog(recipe.task_folders)
-    tasks = check_recipe(recipe, catalog, confirm_unsafe_code=False)
+    tasks = _check(recipe, catalog)
     rows = []
     for entry in recipe.models:
         model = plan_model(entry)
@@ -69,44 +111,99 @@ def measure_parity(recipe: Recipe) -> list[Parity]:
             limit = task.entry.limit or recipe.limit
             settings = EvaluationSettings(limit, recipe.seeds, entry.chat, "lm-eval", False)
             ours = evaluate(backend, catalog.build(task), settings)
-            rolling = task.output_type == "loglikelihood_rolling"
-            for options in ("add_bos_token=False", "") if rolling else ("",):
-                theirs = _run_upstream(model, task, limit, options)
-                rows.append(_compare(model, task, options, ours.results, ours.samples, theirs))
+            name = task.entry.task
+            our_side = (ours.results["results"][name], ours.samples[name])
+            for options in (OUR_BEGIN_TOKENS, "") if task.output_type == ROLLING else ("",):
+                their_side = _run_upstream(model, task, recipe, options)
+                rows.append(_compare(model, task, options, our_side, their_side))
     return rows
 
 
+def _check(recipe: Recipe, catalog: TaskCatalog) -> list[TaskPlan]:
+    """Refuse what one call of lm-eval's command cannot repeat; returns the tasks found."""
+    for entry in recipe.models:
+        key = _beyond_plain(entry)
+        if key is not None:
+            raise ConfigError(f"model '{entry.name}' uses {key}; parity is for models without it")
+    if recipe.protocol != "lm-eval":
+        raise ConfigError(f"protocol is {recipe.protocol}; parity is for protocol lm-eval")
+    tasks = check_recipe(recipe, catalog, confirm_unsafe_code=False)
+    for task in tasks:
+        label = task.entry.label
+        if task.kind != "task":
+            raise ConfigError(
+                f"task '{label}' is a {task.kind} of tasks; parity is for single tasks, name its"
+                " members one by one"
+            )
+        if task.definition is None:
+            raise ConfigError(
+                f"task '{label}' has no YAML definition; parity is for tasks with one"
+            )
+    return tasks
+
+
+def _beyond_plain(entry: ModelConfig) -> str | None:
+    """The first key of an entry that makes it more than a model of the hf backend, if any."""
+    if entry.source.lm_eval is not None:
+        return "source.lm_eval"
+    for key in ("adapter", "quantization", "device_map"):
+        if getattr(entry, key) is not None:
+            return key
+    plain = ChatConfig()
+    changed = (
+        key for key in ChatConfig.model_fields if getattr(entry.chat, key) != getattr(plain, key)
+    )
+    return next((f"chat.{key}" for key in changed), None)
+
+
 def _run_upstream(
-    model: ModelPlan, task: TaskPlan, limit: int | None, options: str
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """lm-eval's own command on one pair: its results and samples."""
-    assert model.resolved is not None
-    assert model.placement is not None
-    arguments = [
-        f"pretrained={model.resolved.folder}",
-        f"dtype={model.placement.dtype}",
-        "softmax_dtype=float32",
-        *([options] if options else []),
-        *([f"max_length={model.entry.max_length}"] if model.entry.max_length else []),
-    ]
+    model: ModelPlan, task: TaskPlan, recipe: Recipe, options: str
+) -> tuple[dict[str, Any], Samples]:
+    """lm-eval's own command on one pair: its scores and samples."""
+    name = task.entry.task
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         (path / "tasks").mkdir()
         (path / "tasks" / "task.yaml").write_text(_standalone_definition(task), encoding="utf-8")
-        command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf"]
-        command += ["--model_args", ",".join(arguments), "--device", model.placement.device]
-        command += ["--tasks", task.entry.task, "--include_path", str(path / "tasks")]
-        command += ["--batch_size", str(model.entry.batch_size), "--log_samples"]
-        command += ["--output_path", str(path / "out")]
-        command += ["--limit", str(limit)] if limit else []
+        command = _upstream_command(model, task, recipe, options)
+        # A file as output: for a folder, lm-eval makes the model's whole path one folder name.
+        command += ["--include_path", str(path / "tasks")]
+        command += ["--output_path", str(path / "out" / "results.json")]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        results = sorted((path / "out").rglob("results_*.json"))
-        if done.returncode != 0 or not results:
+        results = sorted((path / "out").glob("results_*.json"))
+        samples = sorted((path / "out").glob("samples_*.jsonl"))
+        if done.returncode != 0 or not results or not samples:
             last = done.stderr.strip().splitlines()[-1:] or ["no output"]
-            raise HarnessError(f"lm-eval run failed on task '{task.entry.task}' ({last[0]})")
-        samples = next(iter(results[0].parent.glob("samples_*.jsonl")))
-        lines = samples.read_text(encoding="utf-8").splitlines()
-        return json.loads(results[0].read_text("utf-8")), [json.loads(line) for line in lines]
+            raise HarnessError(f"lm-eval run failed on task '{name}' ({last[0]})")
+        # Not splitlines: texts of models hold separators that it would take for ends of lines.
+        lines = samples[0].read_text(encoding="utf-8").rstrip("\n").split("\n")
+        scores = json.loads(results[0].read_text(encoding="utf-8"))["results"][name]
+        return scores, [json.loads(line) for line in lines]
+
+
+def _upstream_command(model: ModelPlan, task: TaskPlan, recipe: Recipe, options: str) -> list[str]:
+    """The command without its files. Model arguments go in as JSON: paths may hold commas."""
+    assert model.resolved is not None
+    assert model.placement is not None
+    entry, seeds = model.entry, recipe.seeds
+    arguments: dict[str, Any] = {
+        "pretrained": str(model.resolved.folder),
+        "dtype": model.placement.dtype,
+        "softmax_dtype": "float32",
+    }
+    if options == OUR_BEGIN_TOKENS:
+        arguments["add_bos_token"] = False
+    if entry.tokenizer is not None:
+        arguments["tokenizer"] = str(model.resolved.tokenizer_folder)
+    for key in ("max_length", "attn_implementation", "trust_remote_code"):
+        if getattr(entry, key):
+            arguments[key] = getattr(entry, key)
+    command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--log_samples"]
+    command += ["--model_args", json.dumps(arguments), "--device", model.placement.device]
+    command += ["--tasks", task.entry.task, "--batch_size", str(entry.batch_size)]
+    command += ["--seed", f"{seeds.random},{seeds.numpy},{seeds.torch},{seeds.fewshot}"]
+    limit = task.entry.limit or recipe.limit
+    return command + (["--limit", str(limit)] if limit else [])
 
 
 def _standalone_definition(task: TaskPlan) -> str:
@@ -126,55 +223,55 @@ def _compare(
     model: ModelPlan,
     task: TaskPlan,
     options: str,
-    results: dict[str, Any],
-    samples: dict[str, list[dict[str, Any]]],
-    upstream: tuple[dict[str, Any], list[dict[str, Any]]],
+    ours: tuple[dict[str, Any], Samples],
+    theirs: tuple[dict[str, Any], Samples],
 ) -> Parity:
+    """Put the scores and samples of the two sides against each other."""
     assert model.placement is not None
-    name = task.entry.task
-    our_answers = _answers(samples[name])
-    their_answers = _answers(upstream[1])
+    our_answers, their_answers = _answers(ours[1]), _answers(theirs[1])
     if our_answers.keys() != their_answers.keys():
-        raise HarnessError(f"task '{name}': lm-eval scored other items than we did")
+        raise HarnessError(f"task '{task.entry.task}': lm-eval scored other items than we did")
     pairs = [(our_answers[key], their_answers[key]) for key in our_answers]
-    numbers = [(float(a[0]), float(b[0])) for a, b in pairs if len(a) == 2 or _is_number(a[0])]
-    is_text = task.output_type == "generate_until"
+    difference = None
+    if task.output_type in LIKELIHOODS:
+        difference = max(abs(float(a[0]) - float(b[0])) for a, b in pairs)
+        if any(not math.isfinite(float(b[0])) for _, b in pairs):
+            raise HarnessError(f"task '{task.entry.task}': lm-eval's answers are not all finite")
     return Parity(
         model=model.entry.name,
         weights=model.weights,
         dtype=model.placement.dtype,
+        device=model.placement.device,
         task=task.entry.label,
         output_type=task.output_type,
         num_items=len({key[0] for key in our_answers}),
         num_answers=len(pairs),
         num_different=sum(a != b for a, b in pairs),
-        max_difference=None if is_text else max(abs(a - b) for a, b in numbers),
+        max_difference=difference,
         upstream_options=options,
-        upstream_scores=_scores(upstream[0]["results"][name]),
-        our_scores=_scores(results["results"][name]),
+        upstream_scores=_scores(theirs[0]),
+        our_scores=_scores(ours[0]),
     )
 
 
-def _answers(samples: list[dict[str, Any]]) -> dict[tuple[int, str, int], tuple[str, ...]]:
-    """Every answer by (item, filter, request), as text: a float's shortest form is exact."""
-    answers = {}
+def _answers(samples: Samples) -> Answers:
+    """Every answer by (item, request, repeat), as text: a float's shortest form is exact.
+
+    A sample is logged once for each filter, with the same answers; they count once.
+    """
+    answers: Answers = {}
     for sample in samples:
-        for index, answer in enumerate(sample["resps"]):
-            value = answer[0]
-            parts = value if isinstance(value, (list, tuple)) else (value,)
-            key = (sample["doc_id"], sample["filter"], index)
-            answers[key] = tuple(str(part) for part in parts)
+        for request, repeats in enumerate(sample["resps"]):
+            for repeat, value in enumerate(repeats):
+                parts = value if isinstance(value, (list, tuple)) else (value,)
+                answers[sample["doc_id"], request, repeat] = tuple(str(part) for part in parts)
     return answers
 
 
 def _scores(block: dict[str, Any]) -> dict[str, float]:
-    """Aggregated scores and standard errors that are numbers."""
-    return {k: v for k, v in block.items() if "," in k and isinstance(v, (int, float))}
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    """Aggregated scores and standard errors that are finite numbers."""
+    return {
+        key: value
+        for key, value in block.items()
+        if "," in key and isinstance(value, (int, float)) and math.isfinite(value)
+    }

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from suite.errors import SuiteError
+from suite.pipelines.bench.record import open_folder, write_record
 from suite.results.importer import load_results
 
 REPORT_FILES = (
@@ -37,6 +38,16 @@ class RecipeTime:
     scoring_seconds: float
     num_pairs: int
     peak_gigabytes: float
+
+
+def record_recipe_time(recipe: str, output: Path) -> Path:
+    """Measure, and write `timing.json` beside the recipe's report; returns its path.
+
+    Raises:
+        SuiteError: The run failed, or the folder cannot be written.
+    """
+    open_folder(output)
+    return write_record(output / "timing.json", [measure_recipe(recipe, output)])
 
 
 def measure_recipe(recipe: str, keep: Path) -> RecipeTime:

@@ -8,6 +8,9 @@ import sys
 import time
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+
+from suite.pipelines.bench.record import open_folder, write_record
 
 COMMANDS = {
     "python -c pass": ("-c", "pass"),
@@ -25,6 +28,15 @@ class StartupTime:
     median_seconds: float
     ratio: float
     num_runs: int
+
+
+def record_startup(output: Path) -> Path:
+    """Measure, and write `startup.json` in a folder; returns its path.
+
+    Raises:
+        ConfigError: The folder cannot be written.
+    """
+    return write_record(open_folder(output) / "startup.json", measure_startup())
 
 
 def measure_startup(num_runs: int = 5) -> list[StartupTime]:
