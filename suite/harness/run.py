@@ -16,7 +16,7 @@ from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import handle_non_serializable, hash_string, sanitize_list
 
-from suite.errors import HarnessError, near_names
+from suite.errors import HarnessError
 from suite.files import write_atomically
 from suite.harness.backends import HfBackend
 from suite.harness.features import item_features
@@ -50,23 +50,6 @@ class Evaluation:
     seconds: float
     num_truncated: int | None
     num_boundary_moves: int | None
-
-
-def open_upstream_backend(name: str, args: dict[str, Any], batch_size: int) -> Any:
-    """A backend of lm-eval by name; arguments go in as a dictionary, never as its comma string.
-
-    Raises:
-        HarnessError: lm-eval has no such backend, or it cannot be opened.
-    """
-    from lm_eval.api.registry import get_model, model_registry
-
-    known = list(model_registry)
-    if name not in known:
-        raise HarnessError(f"lm_eval has no backend '{name}'; {near_names(name, known)}")
-    try:
-        return get_model(name).create_from_arg_obj(args, {"batch_size": batch_size})
-    except Exception as error:  # each backend fails in its own ways
-        raise HarnessError(f"lm_eval backend '{name}' cannot be opened ({error})") from error
 
 
 def evaluate(

@@ -21,7 +21,7 @@ def open_backend(model: ModelPlan, recipe: Recipe) -> Any:
         SuiteError: It cannot be loaded.
     """
     from suite.harness.backends import HfBackend
-    from suite.harness.run import open_upstream_backend
+    from suite.harness.upstream import open_upstream_backend
     from suite.models.loading import load_model
 
     entry = model.entry

@@ -14,6 +14,7 @@ from suite.errors import ConfigError, ModelError
 from suite.harness.identity import task_identity
 from suite.harness.protocol import BACKEND_VERSION
 from suite.harness.tasks import TaskCatalog, TaskPlan
+from suite.harness.upstream import check_upstream_backend
 from suite.models.entry import ModelConfig
 from suite.models.fingerprint import code_fingerprint, tokenizer_fingerprint, weights_fingerprint
 from suite.models.loading import Placement, place
@@ -69,6 +70,8 @@ def check_recipe(
             check_entry(entry)
         except ModelError as error:  # found before anything ran: the recipe is what is wrong
             raise ConfigError(str(error)) from error
+        if entry.source.lm_eval is not None:
+            check_upstream_backend(entry.source.lm_eval.model)
     return [catalog.plan(entry, confirm_unsafe_code=confirm_unsafe_code) for entry in recipe.tasks]
 
 

@@ -13,17 +13,17 @@ import torch
 from lm_eval.loggers import EvaluationTracker
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from suite.errors import HarnessError
+from suite.errors import ConfigError, HarnessError
 from suite.harness.backends import HfBackend
 from suite.harness.protocol import Seeds
 from suite.harness.run import (
     Evaluation,
     EvaluationSettings,
     evaluate,
-    open_upstream_backend,
     write_evaluation,
 )
 from suite.harness.tasks import TaskCatalog, TaskConfig
+from suite.harness.upstream import open_upstream_backend
 from suite.models.entry import ChatConfig
 
 TEMPLATE = (
@@ -186,5 +186,5 @@ def test_arguments_of_a_backend_of_lm_eval_may_hold_commas_and_digits(
 
 
 def test_an_unknown_backend_of_lm_eval_is_named_with_near_names() -> None:
-    with pytest.raises(HarnessError, match="lm_eval has no backend 'vlm'; did you mean 'vllm"):
+    with pytest.raises(ConfigError, match="lm_eval has no backend 'vlm'; did you mean 'vllm"):
         open_upstream_backend("vlm", {}, 1)

@@ -6,10 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from suite.errors import ConfigError, HarnessError
+from suite.harness.backends import HfBackend
 from suite.harness.definitions import read_definition
+from suite.harness.protocol import Seeds
+from suite.harness.run import EvaluationSettings, evaluate
 from suite.harness.tasks import TaskCatalog, TaskConfig
+from suite.models.entry import ChatConfig
 
 
 @pytest.fixture(scope="module")
@@ -229,21 +235,28 @@ def local_upstream_tasks(data: Path) -> list[TaskConfig]:
 
 
 def test_upstream_tasks_run_on_local_files_with_their_own_definitions(
-    catalog: TaskCatalog, test_data: Path
+    catalog: TaskCatalog, test_data: Path, tiny_model: Path
 ) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    backend = HfBackend(model, AutoTokenizer.from_pretrained(tiny_model), batch_size=4)
+    settings = EvaluationSettings(2, Seeds(), ChatConfig(), "lm-eval", confirm_unsafe_code=False)
     sizes = {}
     for entry in local_upstream_tasks(test_data):
         plan = catalog.plan(entry)
         [task] = catalog.build(plan)
         assert plan.definition is not None
         upstream = plan.definition.keys
-        kept = ("doc_to_text", "doc_to_target", "num_fewshot", "generation_kwargs", "output_type")
+        if plan.output_type == "generate_until":
+            task.set_config("generation_kwargs", {"max_gen_toks": 4}, update=True)
+        kept = ("doc_to_text", "doc_to_target", "num_fewshot", "metric_list", "output_type")
         for key in kept:
             value = upstream.get(key)
             if value is not None and not str(value).startswith("!function"):
                 assert task.get_config(key) == value, (entry.task, key)
         assert upstream["metadata"]["version"] == task.VERSION
         sizes[entry.task] = len(task.eval_docs)
+        evaluation = evaluate(backend, [task], settings)
+        assert evaluation.results["n-samples"][entry.task]["effective"] == 2
     assert sizes["gsm8k"] == 1319
     assert all(size == 250 for name, size in sizes.items() if name.startswith("bbh"))
     assert all(size == 1000 for name, size in sizes.items() if name.startswith("blimp"))

@@ -22,10 +22,10 @@ from suite.errors import ConfigError, HarnessError
 from suite.harness.run import EvaluationSettings, evaluate
 from suite.harness.tasks import TaskCatalog, TaskPlan
 from suite.models.entry import ChatConfig, ModelConfig
+from suite.pipelines.backend import open_backend
 from suite.pipelines.bench.record import open_folder, write_record
 from suite.pipelines.plan import ModelPlan, check_recipe, plan_model
 from suite.pipelines.recipe import Recipe, load_recipe
-from suite.pipelines.run_benchmark import open_backend
 from suite.pipelines.run_log import noise_to
 
 ROLLING = "loglikelihood_rolling"

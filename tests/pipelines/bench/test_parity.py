@@ -17,14 +17,25 @@ from suite.pipelines.bench.parity import OUR_BEGIN_TOKENS, Parity, measure_parit
 from suite.pipelines.plan import ModelPlan
 from suite.pipelines.recipe import Recipe
 
-GROUP = "group: capitals_group\ntask: [suite_spell]\n"
+GROUP = "group: capitals_group\ntask: [capitals]\n"
+MEMBER = """\
+task: capitals
+dataset_path: json
+dataset_kwargs: {data_files: {test: FOLDER/capitals.jsonl}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{question}}"
+doc_to_choice: [Rome, Paris]
+doc_to_target: "{{answer}}"
+metric_list: [{metric: acc}]
+"""
 
 ANSWERS = [("-1.5", "True"), ("-2.25", "False")]
 
 
 def recipe_of(task: str = "suite_spell", **changes: Any) -> Recipe:
     """A recipe of one model and one task; `changes` are keys of the model."""
-    entry = {"name": "tiny", "source": {"random": "tiny"}, "device": "cpu"} | changes
+    entry = {"name": "tiny", "source": {"random": "tiny"}} | changes
     return Recipe.model_validate({"title": "Parity", "models": [entry], "tasks": [task]})
 
 
@@ -169,6 +180,9 @@ def test_the_protocol_of_the_paper_is_refused() -> None:
 
 def test_a_group_of_tasks_is_refused(tmp_path: Path) -> None:
     (tmp_path / "group.yaml").write_text(GROUP, encoding="utf-8")
+    member = MEMBER.replace("FOLDER", str(tmp_path))
+    (tmp_path / "capitals.yaml").write_text(member, encoding="utf-8")
+    (tmp_path / "capitals.jsonl").touch()
     recipe = recipe_of("capitals_group")
     with pytest.raises(ConfigError) as error:
         measure_parity(recipe.model_copy(update={"task_folders": (tmp_path,)}))
