@@ -74,7 +74,8 @@ def _table(
         failures=failures,
         provenance=_provenance(recipe, runs),
     )
-    limit = (f"Limit: the first {recipe.limit} items of each task.",) if recipe.limit else ()
+    most = f"Limit: at most the first {recipe.limit} items of each task."
+    limit = (most,) if recipe.limit else ()
     return replace(table, notes=(*recipe.notes, *limit, *table.notes))
 
 
