@@ -238,6 +238,12 @@ def _apply_settings(task: Any, entry: TaskConfig) -> None:
     lm-eval's own argument for shots never overrides a definition that says 0; this does.
     """
     if entry.num_fewshot is not None:
+        available = len(list(task.fewshot_docs() or ())) if entry.num_fewshot else 0
+        if entry.num_fewshot > available:
+            raise HarnessError(
+                f"task '{entry.label}': num_fewshot is {entry.num_fewshot}, but there are only"
+                f" {available} items to take shots from"
+            )
         task.set_config("num_fewshot", entry.num_fewshot)
     if entry.generation and task.OUTPUT_TYPE == "generate_until":
         task.set_config("generation_kwargs", entry.generation, update=True)

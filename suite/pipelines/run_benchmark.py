@@ -157,7 +157,9 @@ def _score_model(
         try:
             seconds = _score_pair(backend, model, pair, recipe, context)
         except Exception as error:  # whatever one pair does, the rest goes on
-            _fail(entry, [pair.label], error, context)
+            # The reason of an out-of-memory failure names the batch size that was really used.
+            used = entry.model_copy(update={"batch_size": pair.identity["model"]["batch_size"]})
+            _fail(used, [pair.label], error, context)
         else:
             outcome.num_scored += 1
             outcome.keys[entry.name, pair.label] = pair_key(pair.identity)
@@ -178,7 +180,7 @@ def _unfinished_pairs(
         try:
             built = context.catalog.build(task)
             identity = pair_identity(model, task, built, recipe)
-        except Exception as error:
+        except Exception as error:  # data that cannot be read is its cell's failure
             context.progress.pair += 1
             _fail(entry, [label], error, context)
             continue

@@ -93,7 +93,7 @@ def test_the_papers_protocol_wraps_generation_only(tiny_model: Path, catalog: Ta
     assert all("<" not in prompt and "Be brief." not in prompt for prompt in scored)
 
 
-def test_reasoning_is_stripped_before_scoring(tiny_model: Path, catalog: TaskCatalog) -> None:
+def test_reasoning_settings_reach_lm_eval(tiny_model: Path) -> None:
     backend = backend_of(tiny_model, enable_thinking=True, strip_reasoning="</think>")
     assert backend.think_end_token == "</think>"
     assert backend.chat_template_args == {"enable_thinking": True}

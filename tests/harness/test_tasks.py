@@ -64,6 +64,15 @@ def test_shots_of_a_recipe_win_even_where_the_definition_says_zero(tmp_path: Pat
     assert task.get_config("num_fewshot") == 2
 
 
+def test_more_shots_than_items_are_refused(tmp_path: Path) -> None:
+    catalog = TaskCatalog((own_task(tmp_path),))
+    with pytest.raises(HarnessError) as error:
+        catalog.build(catalog.plan(TaskConfig(task="own_task", num_fewshot=6)))
+    assert str(error.value) == (
+        "task 'own_task': num_fewshot is 6, but there are only 5 items to take shots from"
+    )
+
+
 def test_generation_settings_of_a_recipe_are_laid_over_the_definitions(tmp_path: Path) -> None:
     catalog = TaskCatalog((own_task(tmp_path),))
     entry = TaskConfig(task="own_task", generation={"max_gen_toks": 7})

@@ -147,10 +147,13 @@ def test_a_fresh_run_that_fails_does_not_show_the_old_score(
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 8 EB")
 
     monkeypatch.setattr("suite.harness.backends.HfBackend._model_call", out_of_memory)
-    result = run_benchmark(recipe_of(tiny_model), RunOptions(tmp_path, fresh=True))
-    assert {failure.reason for failure in result.failures} == {
-        "out of memory at batch_size 16; lower batch_size or max_length"
-    }
+    tasks = [{"task": "suite_arithmetic_choice", "batch_size": 3}, "suite_bits_per_byte"]
+    recipe = recipe_of(tiny_model, tasks=tasks)
+    result = run_benchmark(recipe, RunOptions(tmp_path, fresh=True))
+    assert [failure.reason for failure in result.failures] == [
+        "out of memory at batch_size 3; lower batch_size or max_length",
+        "out of memory at batch_size 16; lower batch_size or max_length",
+    ]
     assert [cell.value for cell in result.table.rows[0].cells] == [None, None]
 
 
