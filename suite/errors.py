@@ -18,6 +18,14 @@ class ConfigError(SuiteError):
     exit_code = 2
 
 
+class TextError(SuiteError):
+    """A text, or a tokenizer, whose bytes cannot be told exactly."""
+
+
+class AlignmentError(SuiteError):
+    """Two encodings that cannot be aligned."""
+
+
 class ModelError(SuiteError):
     """A model that cannot be found, read or loaded."""
 

@@ -1,0 +1,208 @@
+"""Conversations: rendered by a chat template, read with its special tokens, contents located.
+
+Where two sides can keep one template, a conversation is rendered once and read twice. Where they
+cannot, the messages' contents are what both sides share, so their place in each rendering is kept.
+
+Legend: K messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from suite.errors import TextError
+from suite.text.corpus import Message
+from suite.text.encoding import Encoding
+from suite.text.tokenizers import OpenedTokenizer
+
+# Private-use characters, which no template touches and no message needs.
+_MARK = "\ue000{}\ue001"
+_DATE_FUNCTIONS = ("strftime_now", "date_string")
+_PROBE = (Message("user", "a"), Message("assistant", "b"), Message("user", "c"))
+
+
+@dataclass(frozen=True, eq=False)
+class RenderedChat:
+    """A conversation as a chat template writes it.
+
+    Attributes:
+        text: The rendering, special tokens as their strings.
+        literals: What the template wrote before each message and behind the last, [K + 1].
+        contents: What it wrote for each message, [K].
+    """
+
+    text: str
+    literals: tuple[str, ...]
+    contents: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ChatEncoding:
+    """A conversation as one tokenizer reads it.
+
+    Attributes:
+        encoding: Of the whole rendering.
+        content_spans: int32 [K, 2], the messages' contents in bytes of the encoding's text,
+            without white space around them.
+        roles: The messages' roles, [K].
+    """
+
+    encoding: Encoding
+    content_spans: NDArray[np.int32]
+    roles: tuple[str, ...]
+
+    @property
+    def completion_spans(self) -> NDArray[np.int32]:
+        """The contents that the assistant wrote, int32 [., 2]."""
+        return self.content_spans[[role == "assistant" for role in self.roles]]
+
+    @property
+    def num_template_bytes(self) -> int:
+        """Bytes of text around the contents."""
+        return len(self.encoding.text) - int(np.diff(self.content_spans).sum())
+
+
+def render_chat(tokenizer: OpenedTokenizer, messages: Sequence[Message]) -> RenderedChat:
+    """Render a conversation with the tokenizer's template, and tell template from content.
+
+    Raises:
+        TextError: There is no template, it refuses the conversation, it drops, reorders or changes
+            a content, or a content holds the string of a special token.
+    """
+    for number, message in enumerate(messages, start=1):
+        for string in tokenizer.vocabulary.special.values():
+            if string in message.content:
+                raise TextError(
+                    f"message {number} holds {string!r} as text, which a rendered chat cannot tell"
+                    f" from the special token of {tokenizer.name}; leave this conversation out"
+                )
+    text = _apply(tokenizer, messages)
+    marks = [_MARK.format(number) for number in range(len(messages))]
+    marked = [Message(m.role, mark) for m, mark in zip(messages, marks, strict=True)]
+    literals, rest = [], _apply(tokenizer, marked)
+    for number, mark in enumerate(marks, start=1):
+        literal, found, rest = rest.partition(mark)
+        if not found:
+            raise TextError(
+                f"the chat template of {tokenizer.name} drops message {number} or moves it;"
+                " use another template"
+            )
+        literals.append(literal)
+    literals.append(rest)
+    return RenderedChat(text, tuple(literals), _contents(tokenizer, messages, text, literals))
+
+
+def encode_chat(
+    tokenizer: OpenedTokenizer,
+    messages: Sequence[Message],
+    *,
+    template: OpenedTokenizer | None = None,
+) -> ChatEncoding:
+    """Read a conversation, rendered by the tokenizer's own template or by another's.
+
+    Raises:
+        TextError: It cannot be rendered (see `render_chat`) or read.
+    """
+    chat = render_chat(template or tokenizer, messages)
+    encoding = tokenizer.encode(chat.text, parse_special=True)
+    spans, place = [], 0
+    for number, content in enumerate(chat.contents):
+        place += len(tokenizer.encode(chat.literals[number], parse_special=True).text)
+        inner = content.strip()
+        start = place + len(content[: content.find(inner)].encode())
+        spans.append((start, start + len(inner.encode())))
+        if encoding.text[slice(*spans[-1])] != inner.encode():
+            raise TextError(
+                f"message {number + 1} cannot be found in what {tokenizer.name} reads; a special"
+                " token of its template strips white space from the content"
+            )
+        place += len(content.encode())
+    content_spans = np.array(spans, np.int32).reshape(-1, 2)
+    return ChatEncoding(encoding, content_spans, tuple(message.role for message in messages))
+
+
+def shares_template(owner: OpenedTokenizer, reader: OpenedTokenizer) -> bool:
+    """Whether `reader` has every special token that the template of `owner` writes."""
+    text = _apply(owner, _PROBE)
+    known = set(reader.vocabulary.special.values())
+    return all(s in known for s in owner.vocabulary.special.values() if s in text)
+
+
+def injected_text(tokenizer: OpenedTokenizer) -> str:
+    """What the template writes before a conversation of its own accord, such as a system prompt.
+
+    It is what stands before a first user message and not before a later one, special tokens aside.
+    """
+    literals = render_chat(tokenizer, _PROBE).literals
+    first, later = literals[0], literals[2]
+    same = 0
+    while same < min(len(first), len(later)) and first[-1 - same] == later[-1 - same]:
+        same += 1
+    own = first[: len(first) - same]
+    for string in tokenizer.vocabulary.special.values():
+        own = own.replace(string, "\n")
+    return own.strip()
+
+
+def template_warnings(teacher: OpenedTokenizer, student: OpenedTokenizer) -> tuple[str, ...]:
+    """What only one side's template adds to a conversation, a sentence each."""
+    texts = {side.name: injected_text(side) for side in (teacher, student)}
+    warnings = []
+    for side, other in ((teacher, student), (student, teacher)):
+        own = texts[side.name]
+        if own and own != texts[other.name]:
+            warnings.append(
+                f"the chat template of {side.name} adds {_short(own)!r} before a conversation, that"
+                f" of {other.name} does not; give both a system message of their own"
+            )
+        source = str(side.hf.chat_template)
+        if any(function in source for function in _DATE_FUNCTIONS) and source != str(
+            other.hf.chat_template
+        ):
+            warnings.append(
+                f"the chat template of {side.name} may write a date, so that a rendering depends"
+                " on the day; give the date in a system message"
+            )
+    return tuple(warnings)
+
+
+def _apply(tokenizer: OpenedTokenizer, messages: Sequence[Message]) -> str:
+    if not tokenizer.hf.chat_template:
+        raise TextError(f"{tokenizer.name} has no chat template; name a tokenizer that has one")
+    plain = [{"role": message.role, "content": message.content} for message in messages]
+    try:
+        text: str = tokenizer.hf.apply_chat_template(plain, tokenize=False)
+    except Exception as error:
+        # Templates raise what they like, with their own words for what they do not accept.
+        raise TextError(
+            f"the chat template of {tokenizer.name} refuses this conversation ({error});"
+            " leave it out or use another template"
+        ) from error
+    return text
+
+
+def _contents(
+    tokenizer: OpenedTokenizer, messages: Sequence[Message], text: str, literals: Sequence[str]
+) -> tuple[str, ...]:
+    """What the template wrote for each message: its content as it is or stripped."""
+    contents, place = [], len(literals[0])
+    for number, message in enumerate(messages):
+        behind = literals[number + 1]
+        forms = (message.content, message.content.strip(), message.content.rstrip())
+        form = next((form for form in forms if text.startswith(form + behind, place)), None)
+        if form is None or not text.startswith(literals[0]):
+            raise TextError(
+                f"the chat template of {tokenizer.name} changes the content of message"
+                f" {number + 1}; leave this conversation out or use another template"
+            )
+        contents.append(form)
+        place += len(form) + len(behind)
+    return tuple(contents)
+
+
+def _short(text: str, limit: int = 60) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,101 @@
+"""What a tokenizer's special tokens are for, read from the tokenizer and its chat template.
+
+The template is asked first: where a token opens every turn it is a header even if the tokenizer
+also names it its begin token, as SmolLM2 does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from suite.errors import ConfigError, near_names
+from suite.text.encoding import Role
+
+_ATTRIBUTES = {
+    "bos_token_id": Role.BEGIN,
+    "eos_token_id": Role.END,
+    "unk_token_id": Role.UNKNOWN,
+    "pad_token_id": Role.PAD,
+}
+_QUESTION, _ANSWER = "\ue000question\ue000", "\ue000answer\ue000"
+
+
+def find_roles(hf: Any, given: Mapping[str, Role], name: str) -> dict[int, Role]:
+    """The role of every special token, by id.
+
+    Args:
+        hf: A Hugging Face fast tokenizer.
+        given: Roles by the token's string, from a recipe; they win over what is found.
+        name: The tokenizer's name in messages.
+
+    Raises:
+        ConfigError: A string in `given` is no entry of the tokenizer.
+    """
+    backend = hf.backend_tokenizer
+    special = {
+        number for number, token in backend.get_added_tokens_decoder().items() if token.special
+    }
+    special |= set(hf.all_special_ids)
+    unknown = _unknown_id(backend.model)
+    special |= {unknown} - {None}
+    roles = dict.fromkeys(special, Role.OTHER)
+    # Later lines win: an end token that is also used to pad is an end token.
+    for attribute, role in reversed(_ATTRIBUTES.items()):
+        number = getattr(hf, attribute, None)
+        if number is not None:
+            roles[number] = role
+    if unknown is not None:
+        roles[unknown] = Role.UNKNOWN
+    roles |= _roles_in_template(hf, special)
+    for token, role in given.items():
+        number = backend.token_to_id(token)
+        if number is None:
+            known = (backend.id_to_token(known) for known in special)
+            raise ConfigError(f"{name}: no token {token!r}; {near_names(token, known)}")
+        roles[number] = role
+    return {number: role for number, role in roles.items() if role != Role.REGULAR}
+
+
+def _unknown_id(model: Any) -> int | None:
+    """The id that the model itself emits for what it does not know."""
+    token = getattr(model, "unk_token", None)
+    if token is not None:
+        found: int | None = model.token_to_id(token)
+        return found
+    if type(model).__name__ != "Unigram":
+        return None
+    number: int | None = json.loads(model.__getstate__()).get("unk_id")
+    return number
+
+
+def _roles_in_template(hf: Any, special: set[int]) -> dict[int, Role]:
+    """Roles of the special tokens that a chat template writes around the messages."""
+    if not getattr(hf, "chat_template", None):
+        return {}
+    messages = [{"role": "user", "content": _QUESTION}, {"role": "assistant", "content": _ANSWER}]
+    try:
+        whole = hf.apply_chat_template(messages, tokenize=False)
+        asked = hf.apply_chat_template(messages[:1], tokenize=False, add_generation_prompt=True)
+    except Exception:
+        # A template may refuse such a conversation; it does so again, and is heard, when used.
+        return {}
+    before, _, rest = whole.partition(_QUESTION)
+    between, _, after = rest.partition(_ANSWER)
+    prompt = asked.partition(_QUESTION)[2]
+
+    backend = hf.backend_tokenizer
+    backend.encode_special_tokens = False
+
+    def found(text: str) -> list[int]:
+        ids = backend.encode(text, add_special_tokens=False).ids
+        return [number for number in ids if number in special]
+
+    opening, closing, turn = found(before), found(after), found(between)
+    headers = {number for number in (*turn, *found(prompt)) if number not in closing}
+    roles = dict.fromkeys(headers, Role.HEADER)
+    roles |= dict.fromkeys(closing[:1], Role.END_OF_TURN)
+    if opening and opening[0] not in roles and opening[0] == hf.bos_token_id:
+        roles[opening[0]] = Role.BEGIN
+    return roles
