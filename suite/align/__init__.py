@@ -1,0 +1,1 @@
+"""Two encodings of one text -> chunks, training rows and groups."""

@@ -1,0 +1,33 @@
+"""Which tokens losses count, where the data says which part of a text is a completion.
+
+Legend: T tokens.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from suite.text.encoding import Encoding, Role
+
+
+def in_completions(encoding: Encoding, completions: NDArray[np.int32] | None) -> NDArray[np.bool_]:
+    """Whether each token belongs to a completion, [T].
+
+    A regular token does if it lies inside one; a special token if it ends one, because a model has
+    to learn where to stop.
+
+    Args:
+        encoding: One text.
+        completions: int32 [., 2], rising spans of bytes; None if all of the text counts.
+    """
+    if completions is None:
+        return np.ones(len(encoding), np.bool_)
+    if not len(completions):
+        return np.zeros(len(encoding), np.bool_)
+    starts, stops = completions.T
+    token_starts, token_stops = encoding.byte_spans.T
+    place = np.searchsorted(starts, token_starts, side="right") - 1
+    inside = (place >= 0) & (token_starts < stops[place]) & (token_stops <= stops[place])
+    is_end = np.isin(encoding.roles, [Role.END, Role.END_OF_TURN]) & np.isin(token_starts, stops)
+    return np.where(encoding.roles == Role.REGULAR, inside, is_end)

@@ -1,0 +1,212 @@
+"""From a corpus to encodings and their chunks; what cannot be read exactly is counted.
+
+A document that the teacher cannot read is left out. One that only the student cannot read keeps its
+place: the teacher's rows must not depend on the student.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from suite.align.chats import align_chats
+from suite.align.chunks import ChunkAlignment, align_chunks
+from suite.align.coverage import Coverage, measure_coverage
+from suite.errors import TextError
+from suite.text.chat import ChatEncoding, encode_chat, shares_template
+from suite.text.corpus import Document, Message, Position
+from suite.text.encoding import Encoding
+from suite.text.tokenizers import OpenedTokenizer, shared_text
+
+Ints = NDArray[np.int32]
+
+_BATCH = 32
+_NUM_REASONS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class StudentView:
+    """The student's side of a document.
+
+    Attributes:
+        encoding: Its tokens.
+        alignment: The chunks.
+        completions: int32 [., 2], the bytes of its text that losses count; None for all.
+        contents: Of messages under two templates, the spans in the teacher's and the student's
+            text; None where both texts are the same.
+    """
+
+    encoding: Encoding
+    alignment: ChunkAlignment
+    completions: Ints | None = None
+    contents: tuple[Ints, Ints] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class AlignedDocument:
+    """One document as both sides read it.
+
+    Attributes:
+        number: Its place in the data.
+        resume: The corpus position behind it.
+        teacher: The teacher's tokens.
+        completions: int32 [., 2], the bytes of the teacher's text that losses count; None for all.
+        student: The student's side; None if it cannot read the document.
+    """
+
+    number: int
+    resume: Position
+    teacher: Encoding
+    completions: Ints | None
+    student: StudentView | None
+
+
+@dataclass
+class ReadCounts:
+    """What was read and what was not.
+
+    Attributes:
+        num_documents: Seen.
+        num_empty: Without text.
+        num_unread_teacher: Left out, because the teacher cannot read them.
+        num_unread_student: Without a student's side, because only the student cannot read them.
+        num_normalised: Changed by the shared normal form.
+        num_changed: Characters that the normal form replaced.
+        coverage: Of all that both sides read.
+        reasons: The first sentences about documents that could not be read.
+    """
+
+    num_documents: int = 0
+    num_empty: int = 0
+    num_unread_teacher: int = 0
+    num_unread_student: int = 0
+    num_normalised: int = 0
+    num_changed: int = 0
+    coverage: Coverage = field(default_factory=Coverage)
+    reasons: list[str] = field(default_factory=list)
+
+    def note(self, number: int, reason: TextError) -> None:
+        """Keep one of the first reasons."""
+        if len(self.reasons) < _NUM_REASONS:
+            self.reasons.append(f"document {number}: {reason}")
+
+
+class DocumentReader:
+    """Reads documents for a teacher and a student, and counts."""
+
+    def __init__(self, teacher: OpenedTokenizer, student: OpenedTokenizer) -> None:
+        """Both tokenizers may be the same."""
+        self.teacher = teacher
+        self.student = student
+        self.counts = ReadCounts()
+
+    def read(self, documents: Iterable[tuple[Position, Document]]) -> Iterator[AlignedDocument]:
+        """Encode and align, in order."""
+        stream = iter(documents)
+        while batch := list(islice(stream, _BATCH)):
+            self.counts.num_documents += len(batch)
+            texts = [item for item in batch if item[1].messages is None]
+            chats = (item for item in batch if item[1].messages is not None)
+            read = self._read_texts(texts)
+            for _, document in batch:
+                found = next(read) if document.messages is None else self._read_chat(*next(chats))
+                if found is not None:
+                    yield found
+
+    def _read_texts(
+        self, batch: list[tuple[Position, Document]]
+    ) -> Iterator[AlignedDocument | None]:
+        sides = (self.teacher, self.student)
+        shared = [shared_text(document.text or "", sides) for _, document in batch]
+        texts = [item.text for item in shared]
+        encodings = zip(
+            self.teacher.encode_each(texts), self.student.encode_each(texts), strict=True
+        )
+        for (resume, document), item, (teacher, student) in zip(
+            batch, shared, encodings, strict=True
+        ):
+            self.counts.num_normalised += item.num_changed > 0
+            self.counts.num_changed += item.num_changed
+            if isinstance(teacher, TextError):
+                self._leave_out(document, teacher)
+                yield None
+                continue
+            completions = self._completions(document, teacher)
+            view = None
+            if isinstance(student, TextError):
+                self._leave_out(document, student, by_student=True)
+            else:
+                view = StudentView(student, align_chunks(teacher, student), completions)
+            yield self._counted(
+                AlignedDocument(document.number, resume, teacher, completions, view)
+            )
+
+    def _completions(self, document: Document, teacher: Encoding) -> Ints | None:
+        """What follows the prompt, in the normal form that was read."""
+        if not document.prompt_bytes:
+            return None
+        prompt = (document.text or "").encode()[: document.prompt_bytes].decode()
+        start = len(shared_text(prompt, (self.teacher, self.student)).text.encode())
+        return np.array([[start, len(teacher.text)]], np.int32)
+
+    def _read_chat(self, resume: Position, document: Document) -> AlignedDocument | None:
+        messages = document.messages or ()
+        teacher_template, student_template = self._templates()
+        messages = tuple(self._normal(message) for message in messages)
+        try:
+            teacher = encode_chat(self.teacher, messages, template=teacher_template)
+        except TextError as error:
+            self._leave_out(document, error)
+            return None
+        view = None
+        try:
+            student = encode_chat(self.student, messages, template=student_template)
+            view = _chat_view(teacher, student)
+        except TextError as error:
+            self._leave_out(document, error, by_student=True)
+        found = AlignedDocument(
+            document.number, resume, teacher.encoding, teacher.completion_spans, view
+        )
+        return self._counted(found)
+
+    def _templates(self) -> tuple[OpenedTokenizer, OpenedTokenizer]:
+        """Whose template each side's rendering uses: one for both where its tokens allow it."""
+        teacher, student = self.teacher, self.student
+        if teacher.hf.chat_template and shares_template(teacher, student):
+            return teacher, teacher
+        if student.hf.chat_template and shares_template(student, teacher):
+            return student, student
+        return teacher, student
+
+    def _normal(self, message: Message) -> Message:
+        item = shared_text(message.content, (self.teacher, self.student))
+        self.counts.num_changed += item.num_changed
+        return Message(message.role, item.text)
+
+    def _leave_out(self, document: Document, reason: TextError, by_student: bool = False) -> None:
+        if by_student:
+            self.counts.num_unread_student += 1
+        else:
+            self.counts.num_unread_teacher += 1
+        self.counts.note(document.number, reason)
+
+    def _counted(self, document: AlignedDocument) -> AlignedDocument:
+        self.counts.num_empty += len(document.teacher) == 0
+        if document.student is not None:
+            coverage = measure_coverage(document.student.alignment, len(document.teacher.text))
+            self.counts.coverage += coverage
+        return document
+
+
+def _chat_view(teacher: ChatEncoding, student: ChatEncoding) -> StudentView:
+    is_same = teacher.encoding.text == student.encoding.text
+    return StudentView(
+        encoding=student.encoding,
+        alignment=align_chats(teacher, student),
+        completions=student.completion_spans,
+        contents=None if is_same else (teacher.content_spans, student.content_spans),
+    )

@@ -1,0 +1,272 @@
+"""Training rows: the teacher's pieces, with the student's tokens and the chunks that lie inside.
+
+A cut text is never tokenised. The student gets the tokens of its whole-document encoding that lie
+inside a piece; a chunk that crosses a cut is left out on both sides and counted.
+
+Legend: T tokens of one side of a row, N chunks of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from suite.align.completions import in_completions
+from suite.align.cut import PackConfig, Piece, cut_rows
+from suite.align.documents import AlignedDocument, StudentView
+from suite.align.rows import (
+    BEGIN_CHUNK,
+    NO_CHUNKS,
+    Bools,
+    Ints,
+    Row,
+    RowChunks,
+    RowCounts,
+    RowSide,
+    concatenate_chunks,
+)
+from suite.text.encoding import Encoding, Role
+from suite.text.tokenizers import OpenedTokenizer
+
+
+def pack_rows(
+    documents: Iterable[AlignedDocument],
+    teacher: OpenedTokenizer,
+    student: OpenedTokenizer,
+    config: PackConfig,
+    *,
+    first_token: int = 0,
+) -> Iterator[Row]:
+    """Rows of a stream of documents.
+
+    To go on behind a row, read on from the document of its last piece, with that piece's `stop` as
+    `first_token`; if the piece ends its document, from the next document.
+
+    Args:
+        documents: In order; read only as far as the next row needs.
+        teacher: For its begin token.
+        student: For its begin token.
+        config: The limits, and how documents share a row.
+        first_token: Where to begin in the first document.
+    """
+    held: dict[int, _Held] = {}
+
+    def encodings() -> Iterator[Encoding]:
+        for number, document in enumerate(documents):
+            held[number] = _Held(document)
+            yield document.teacher
+
+    begin_ids = teacher.begin_id, student.begin_id
+    for pieces in cut_rows(encodings(), teacher.begin_id, config, first_token=first_token):
+        for number in [number for number in held if number < pieces[0].document]:
+            del held[number]
+        parts = [_part(held[piece.document], piece, begin_ids) for piece in pieces]
+        numbers = tuple(held[piece.document].document.number for piece in pieces)
+        yield _join(pieces, numbers, parts, restarts=config.packing == "isolated")
+
+
+class _Held:
+    """A document while rows are cut from it, with what is looked up again for every piece.
+
+    The columns are copies: a search in a strided view would copy the whole view each time.
+    """
+
+    def __init__(self, document: AlignedDocument) -> None:
+        self.document = document
+        self.counts_teacher = in_completions(document.teacher, document.completions)
+        if document.student is None:
+            return
+        student, alignment = document.student.encoding, document.student.alignment
+        self.counts_student = in_completions(student, document.student.completions)
+        self.student_starts, self.student_stops = np.ascontiguousarray(student.byte_spans.T)
+        self.chunk_starts, self.chunk_stops = np.ascontiguousarray(alignment.teacher_spans.T)
+        num_counted = np.concatenate([[0], np.cumsum(self.counts_teacher)])
+        self.counts_chunk = num_counted[self.chunk_stops] - num_counted[self.chunk_starts] == (
+            self.chunk_stops - self.chunk_starts
+        )
+
+    def student_cut(self, view: StudentView, token: int) -> tuple[int, int]:
+        """Behind the student's last token before a cut, and its first token behind it.
+
+        Args:
+            view: The student's side of the document.
+            token: The teacher's token that the cut comes before.
+        """
+        teacher = self.document.teacher
+        if token == 0:
+            return 0, 0
+        if token == len(teacher):
+            return len(view.encoding), len(view.encoding)
+        place = _student_byte(view, int(teacher.byte_spans[token, 0]))
+        stop = int(np.searchsorted(self.student_stops, place, side="right"))
+        return stop, max(stop, int(np.searchsorted(self.student_starts, place)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """A piece on both sides, counted from its own first tokens."""
+
+    teacher_ids: Ints
+    student_ids: Ints
+    teacher_loss_mask: Bools
+    student_loss_mask: Bools
+    chunks: RowChunks
+    counts: RowCounts
+
+
+def _part(held: _Held, piece: Piece, begin_ids: tuple[int | None, int | None]) -> _Part:
+    document = held.document
+    teacher, view = document.teacher, document.student
+    teacher_ids = _prefixed(teacher.ids[piece.start : piece.stop], begin_ids[0])
+    spans = teacher.byte_spans
+    counts = RowCounts(
+        num_bytes=int(spans[piece.stop - 1, 1] - spans[piece.start, 0]),
+        num_teacher_tokens=len(teacher_ids),
+    )
+    teacher_mask = _loss_mask(held.counts_teacher[piece.start : piece.stop], len(teacher_ids))
+    if view is None:
+        none = np.zeros(0, np.int32)
+        return _Part(teacher_ids, none, teacher_mask, none.astype(np.bool_), NO_CHUNKS, counts)
+    start, stop = held.student_cut(view, piece.start)[1], held.student_cut(view, piece.stop)[0]
+    stop = max(start, stop)
+    student_ids = _prefixed(view.encoding.ids[start:stop], begin_ids[1])
+    chunks, num_crossing, num_first = _piece_chunks(
+        held,
+        view,
+        ((piece.start, piece.stop), (start, stop)),
+        (piece.has_prefix, len(student_ids) > stop - start),
+    )
+    counts += RowCounts(
+        num_student_tokens=len(student_ids),
+        num_chunks=len(chunks.is_begin),
+        num_crossing=num_crossing,
+        num_first=num_first,
+    )
+    student_mask = _loss_mask(held.counts_student[start:stop], len(student_ids))
+    return _Part(teacher_ids, student_ids, teacher_mask, student_mask, chunks, counts)
+
+
+def _piece_chunks(
+    held: _Held,
+    view: StudentView,
+    spans: tuple[tuple[int, int], tuple[int, int]],
+    prefixed: tuple[bool, bool],
+) -> tuple[RowChunks, int, int]:
+    """The chunks inside a piece, and how many cross its end or hold a first token.
+
+    Args:
+        held: The document.
+        view: Its student's side.
+        spans: The piece's tokens of the teacher and of the student.
+        prefixed: Whether the row puts a begin token before either.
+    """
+    teacher, student, alignment = held.document.teacher, view.encoding, view.alignment
+    (start, stop), (student_start, student_stop) = spans
+    first = int(np.searchsorted(held.chunk_starts, start))
+    behind = int(np.searchsorted(held.chunk_starts, stop))
+    teacher_spans = alignment.teacher_spans[first:behind]
+    student_spans = alignment.student_spans[first:behind]
+    is_inside = (
+        (teacher_spans[:, 1] <= stop)
+        & (student_spans[:, 0] >= student_start)
+        & (student_spans[:, 1] <= student_stop)
+    )
+    begins = (not prefixed[0]) & (teacher_spans[:, 0] == start)
+    begins |= (not prefixed[1]) & (student_spans[:, 0] == student_start)
+    is_begin = teacher.roles[teacher_spans[:, 0]] == Role.BEGIN
+    is_begin &= student.roles[student_spans[:, 0]] == Role.BEGIN
+    is_begin &= begins
+    keep = is_inside & (is_begin | ~begins)
+    found = RowChunks(
+        teacher_spans=teacher_spans[keep] - start + prefixed[0],
+        student_spans=student_spans[keep] - student_start + prefixed[1],
+        num_bytes=np.diff(alignment.byte_spans[first:behind][keep])[:, 0],
+        is_begin=is_begin[keep],
+        closes=np.zeros(np.count_nonzero(keep), np.bool_),
+        in_completion=held.counts_chunk[first:behind][keep],
+    )
+    if all(prefixed):
+        found = concatenate_chunks([BEGIN_CHUNK, found])
+    num_crossing = int(np.count_nonzero(~is_inside))
+    return found, num_crossing, int(np.count_nonzero(is_inside & ~keep))
+
+
+def _join(
+    pieces: tuple[Piece, ...], numbers: tuple[int, ...], parts: list[_Part], *, restarts: bool
+) -> Row:
+    teacher_sizes = [len(part.teacher_ids) for part in parts]
+    student_sizes = [len(part.student_ids) for part in parts]
+    chunks = concatenate_chunks(
+        [
+            replace(
+                part.chunks,
+                teacher_spans=part.chunks.teacher_spans + sum(teacher_sizes[:number]),
+                student_spans=part.chunks.student_spans + sum(student_sizes[:number]),
+                closes=_closes(part.chunks),
+            )
+            for number, part in enumerate(parts)
+        ]
+    )
+    return Row(
+        pieces=pieces,
+        documents=numbers,
+        teacher=RowSide(
+            np.concatenate([part.teacher_ids for part in parts]),
+            _positions(teacher_sizes, restarts),
+            np.concatenate([part.teacher_loss_mask for part in parts]),
+        ),
+        student=RowSide(
+            np.concatenate([part.student_ids for part in parts]),
+            _positions(student_sizes, restarts),
+            np.concatenate([part.student_loss_mask for part in parts]),
+        ),
+        chunks=chunks,
+        counts=sum((part.counts for part in parts), RowCounts(num_rows=1)),
+    )
+
+
+def _closes(chunks: RowChunks) -> Bools:
+    """Where a group must end: at the last chunk, and before one that does not follow at once."""
+    is_last = np.ones(len(chunks.is_begin), np.bool_)
+    for spans in (chunks.teacher_spans, chunks.student_spans):
+        is_last[:-1] &= spans[1:, 0] == spans[:-1, 1]
+    is_last[:-1] ^= True
+    return is_last
+
+
+def _prefixed(ids: Ints, begin_id: int | None) -> Ints:
+    """Tokens of a piece behind a begin token, unless they begin with it."""
+    if begin_id is None or not len(ids) or ids[0] == begin_id:
+        return ids
+    return np.concatenate([np.array([begin_id], np.int32), ids])
+
+
+def _loss_mask(counts: Bools, size: int) -> Bools:
+    """The mask of a piece's tokens, its first one excepted: nothing precedes it."""
+    mask = np.zeros(size, np.bool_)
+    mask[size - len(counts) :] = counts
+    mask[:1] = False
+    return mask
+
+
+def _positions(sizes: list[int], restarts: bool) -> Ints:
+    if not restarts:
+        return np.arange(sum(sizes), dtype=np.int32)
+    return np.concatenate([np.arange(size, dtype=np.int32) for size in sizes])
+
+
+def _student_byte(view: StudentView, place: int) -> int:
+    """The byte of the student's text that corresponds to one of the teacher's.
+
+    Under two templates, template text corresponds to the end of the content before it.
+    """
+    if view.contents is None:
+        return place
+    teacher, student = view.contents
+    content = int(np.searchsorted(teacher[:, 0], place, side="right")) - 1
+    if content < 0:
+        return 0
+    inside = min(place, int(teacher[content, 1])) - int(teacher[content, 0])
+    return int(student[content, 0]) + inside
