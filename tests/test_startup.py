@@ -25,7 +25,7 @@ print("HEAVY", *[name for name in {HEAVY} if name in sys.modules])
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["run-benchmark", "--help"], ["schema"]],
+    [["--help"], ["--version"], ["run-benchmark", "--help"], ["align", "--help"], ["schema"]],
     ids=" ".join,
 )
 def test_a_call_that_needs_no_model_imports_nothing_heavy(arguments: list[str]) -> None:

@@ -3,6 +3,8 @@
 The messages' contents are the same text on both sides and are aligned; special tokens between them
 are matched by role; what else a template writes has no counterpart, belongs to no chunk and is
 counted.
+
+Legend: T tokens of one side, N chunks.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from suite.align.chunks import ChunkAlignment, align_chunks, align_sides
 from suite.align.special import Side
@@ -26,31 +29,47 @@ def align_chats(teacher: ChatEncoding, student: ChatEncoding) -> ChunkAlignment:
     if teacher.encoding.text == student.encoding.text:
         return align_chunks(teacher.encoding, student.encoding)
     _check_contents(teacher, student)
-    alignment = align_sides([_content_side(teacher), _content_side(student)], [teacher.encoding])[0]
+    sides, reaches = zip(*map(_content_side, (teacher, student)), strict=True)
+    alignment = align_sides(sides, [teacher.encoding])[0]
+    is_sound = ~_holds_any(alignment.teacher_spans, reaches[0])
+    is_sound &= ~_holds_any(alignment.student_spans, reaches[1])
     return replace(
         alignment,
+        teacher_spans=alignment.teacher_spans[is_sound],
+        student_spans=alignment.student_spans[is_sound],
+        byte_spans=alignment.byte_spans[is_sound],
+        num_broken=alignment.num_broken + int(np.count_nonzero(~is_sound)),
         num_template_bytes_teacher=teacher.num_template_bytes,
         num_template_bytes_student=student.num_template_bytes,
     )
 
 
-def _content_side(chat: ChatEncoding) -> Side:
-    """A side whose coordinates count the bytes of contents alone."""
+def _content_side(chat: ChatEncoding) -> tuple[Side, NDArray[np.bool_]]:
+    """A side whose coordinates count the bytes of contents alone.
+
+    Returns:
+        The side, and which of its tokens hold bytes of a content and of the template, [T]. These
+        keep their place, because the tokens beside them begin or end where they do.
+    """
     spans, roles = chat.encoding.byte_spans, chat.encoding.roles
     # One empty content before all others, so that each position has a content at or before it.
     starts, stops = np.concatenate([[[0, 0]], chat.content_spans]).T
     before = np.cumsum(stops - starts) - (stops - starts)
-    content = np.searchsorted(starts, spans[:, 0], side="right") - 1
-    is_inside = (spans[:, 0] < stops[content]) & (spans[:, 1] <= stops[content])
-    # A special token stands behind all of the contents that end before it.
-    place = np.minimum(spans[:, 0], stops[content]) - starts[content] + before[content]
-    place = place.astype(np.int32)
-    return Side(
-        starts=place,
-        stops=place + np.diff(spans)[:, 0],
-        roles=roles,
-        is_shared=is_inside,
-    )
+    content = np.searchsorted(starts, spans, side="right") - 1
+    # What stands between two contents has the place behind the first.
+    places = np.minimum(spans, stops[content]) - starts[content] + before[content]
+    places = places.astype(np.int32)
+    last = stops[content[:, 0]]
+    is_inside = (spans[:, 0] < last) & (spans[:, 1] <= last)
+    reaches_out = (places[:, 0] < places[:, 1]) & ~is_inside
+    side = Side(places[:, 0], places[:, 1], roles, is_shared=is_inside | reaches_out)
+    return side, reaches_out
+
+
+def _holds_any(spans: NDArray[np.int32], is_marked: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether a marked token is in each span of tokens, [N]."""
+    num_before = np.concatenate([[0], np.cumsum(is_marked)])
+    return num_before[spans[:, 1]] > num_before[spans[:, 0]]
 
 
 def _check_contents(teacher: ChatEncoding, student: ChatEncoding) -> None:

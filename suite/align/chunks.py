@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -77,13 +78,47 @@ def align_all(teachers: Sequence[Encoding], student: Encoding) -> list[ChunkAlig
         if teacher.text != student.text:
             raise AlignmentError(_parting(teacher.text, student.text))
     encodings = (*teachers, student)
-    if any(map(_needs_tracks, encodings)):
-        return align_sides([text_side(encoding) for encoding in encodings], teachers)
+    starts = [encoding.byte_spans[:, 0] for encoding in encodings]
     size = len(student.text)
-    shared = _shared([encoding.byte_spans[:, 0] for encoding in encodings], size)
-    spans = [_to_spans(first, len(side)) for first, side in zip(shared, encodings, strict=True)]
-    bytes_ = _to_spans(student.byte_spans[shared[-1], 0], size)
-    return [ChunkAlignment(teacher_spans, spans[-1], bytes_) for teacher_spans in spans[:-1]]
+    if any(_has_empty(own, size) for own in starts):
+        return align_sides([text_side(encoding) for encoding in encodings], teachers)
+    spans, bytes_ = _align_starts(starts, size)
+    return [ChunkAlignment(own, spans[-1], bytes_) for own in spans[:-1]]
+
+
+def align_each(teachers: Sequence[Encoding], students: Sequence[Encoding]) -> list[ChunkAlignment]:
+    """`align_chunks` for many texts: one pass over all of them instead of one over each.
+
+    Raises:
+        AlignmentError: The two sides of a text differ.
+    """
+    pairs = list(zip(teachers, students, strict=True))
+    for teacher, student in pairs:
+        if teacher.text != student.text:
+            raise AlignmentError(_parting(teacher.text, student.text))
+    if not pairs:
+        return []
+    sizes = [len(teacher.text) for teacher in teachers]
+    starts = [_joined_starts(side, sizes) for side in (teachers, students)]
+    if any(_has_empty(own, sum(sizes)) for own in starts):
+        # Special tokens at the end of one text and the beginning of the next would meet.
+        return [align_chunks(teacher, student) for teacher, student in pairs]
+    spans, bytes_ = _align_starts(starts, sum(sizes))
+    # No chunk crosses a text's end, because both sides have a boundary there.
+    behind = np.searchsorted(bytes_[:, 0], np.cumsum(sizes))
+    counts = np.diff(behind, prepend=0)
+    columns = [
+        column - np.repeat(_starts(lengths), counts)[:, None]
+        for column, lengths in (
+            (spans[0], [len(teacher) for teacher in teachers]),
+            (spans[1], [len(student) for student in students]),
+            (bytes_, sizes),
+        )
+    ]
+    return [
+        ChunkAlignment(columns[0][start:stop], columns[1][start:stop], columns[2][start:stop])
+        for start, stop in pairwise([0, *behind.tolist()])
+    ]
 
 
 def align_sides(sides: Sequence[Side], teachers: Sequence[Encoding]) -> list[ChunkAlignment]:
@@ -111,10 +146,33 @@ def align_sides(sides: Sequence[Side], teachers: Sequence[Encoding]) -> list[Chu
     return alignments
 
 
-def _needs_tracks(encoding: Encoding) -> bool:
-    """Some token covers no byte: a special one or a dummy space."""
-    spans = encoding.byte_spans
-    return bool((spans[:, 0] == spans[:, 1]).any())
+def _has_empty(starts: Ints, size: int) -> bool:
+    """Whether some token covers no byte: a special one or a dummy space.
+
+    Args:
+        starts: Where the tokens of a text begin.
+        size: Where the text ends.
+    """
+    return len(starts) > 0 and (starts[-1] == size or bool((starts[1:] == starts[:-1]).any()))
+
+
+def _align_starts(all_starts: Sequence[Ints], size: int) -> tuple[list[Ints], Ints]:
+    """The chunks of texts that all sides tile: tokens of each side, and bytes."""
+    shared = _shared(all_starts, size)
+    spans = [_to_spans(first, len(own)) for first, own in zip(shared, all_starts, strict=True)]
+    return spans, _to_spans(all_starts[-1][shared[-1]], size)
+
+
+def _joined_starts(encodings: Sequence[Encoding], sizes: Sequence[int]) -> Ints:
+    """Where the tokens of many texts begin if the texts follow each other."""
+    starts = np.concatenate([encoding.byte_spans[:, 0] for encoding in encodings])
+    starts += np.repeat(_starts(sizes), [len(encoding) for encoding in encodings])
+    return starts
+
+
+def _starts(lengths: Sequence[int]) -> Ints:
+    """Where parts of such lengths begin if they follow each other."""
+    return np.cumsum(lengths, dtype=np.int32) - np.array(lengths, np.int32)
 
 
 def _shared(all_starts: Sequence[Ints], size: int) -> list[NDArray[np.intp]]:

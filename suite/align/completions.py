@@ -15,7 +15,7 @@ def in_completions(encoding: Encoding, completions: NDArray[np.int32] | None) ->
     """Whether each token belongs to a completion, [T].
 
     A regular token does if it lies inside one; a special token if it ends one, because a model has
-    to learn where to stop.
+    to learn where to stop. White space before that token belongs to the completion.
 
     Args:
         encoding: One text.
@@ -25,9 +25,21 @@ def in_completions(encoding: Encoding, completions: NDArray[np.int32] | None) ->
         return np.ones(len(encoding), np.bool_)
     if not len(completions):
         return np.zeros(len(encoding), np.bool_)
-    starts, stops = completions.T
+    starts = completions[:, 0]
+    is_end = np.isin(encoding.roles, [Role.END, Role.END_OF_TURN])
+    stops = _with_white_space(encoding, completions[:, 1], encoding.byte_spans[is_end, 0])
     token_starts, token_stops = encoding.byte_spans.T
     place = np.searchsorted(starts, token_starts, side="right") - 1
     inside = (place >= 0) & (token_starts < stops[place]) & (token_stops <= stops[place])
-    is_end = np.isin(encoding.roles, [Role.END, Role.END_OF_TURN]) & np.isin(token_starts, stops)
-    return np.where(encoding.roles == Role.REGULAR, inside, is_end)
+    return np.where(encoding.roles == Role.REGULAR, inside, is_end & np.isin(token_starts, stops))
+
+
+def _with_white_space(
+    encoding: Encoding, stops: NDArray[np.int32], ends: NDArray[np.int32]
+) -> NDArray[np.int32]:
+    """The stops moved on to the end token behind each, if only white space comes between."""
+    moved = stops.copy()
+    for number, (stop, place) in enumerate(zip(stops, np.searchsorted(ends, stops), strict=True)):
+        if place < len(ends) and not encoding.text[stop : ends[place]].strip():
+            moved[number] = ends[place]
+    return moved

@@ -7,6 +7,7 @@ Legend: T teacher tokens of one document.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -93,7 +94,7 @@ def cut_rows(
         start = first_token if number == 0 else 0
         cuts = np.flatnonzero(_is_cut(encoding))
         while start < len(encoding):
-            has_prefix = begin_id is not None and encoding.ids[start] != begin_id
+            has_prefix = begin_id is not None and int(encoding.ids[start]) != begin_id
             room = _Room(config.length - num_tokens - has_prefix, config.byte_limit - num_bytes)
             limit = _limit(encoding, start, room)
             stop = _stop(limit, start, len(encoding), cuts)
@@ -125,19 +126,26 @@ class _Room:
 
 
 def _is_cut(encoding: Encoding) -> NDArray[np.bool_]:
-    """Whether a row may end before a token: white space begins there behind another byte, [T]."""
+    """Whether a row may end before a token: white space begins there behind another byte, [T].
+
+    A dummy space goes with what follows it.
+    """
     is_white = _IS_WHITE[np.frombuffer(encoding.text, np.uint8)]
-    starts = encoding.byte_spans[:, 0]
-    inner = (starts > 0) & (starts < len(is_white)) & (encoding.roles == Role.REGULAR)
+    starts, stops = encoding.byte_spans.T
+    is_regular = encoding.roles == Role.REGULAR
+    inner = (starts > 0) & (starts < len(is_white)) & is_regular
     is_cut = np.zeros(len(encoding), np.bool_)
     is_cut[inner] = is_white[starts[inner]] & ~is_white[starts[inner] - 1]
+    is_dummy = is_regular & (starts == stops)
+    is_cut[1:] &= ~is_dummy[:-1]
     return is_cut
 
 
 def _limit(encoding: Encoding, start: int, room: _Room) -> int:
     """Behind the last token from `start` on that is within the limits."""
     last_byte = int(encoding.byte_spans[start, 0]) + room.num_bytes
-    by_bytes = int(np.searchsorted(encoding.byte_spans[:, 1], last_byte, side="right"))
+    # Not numpy's search: for a Python number it would convert all of the document each time.
+    by_bytes = bisect_right(encoding.byte_spans[:, 1], last_byte)
     return min(start + room.num_tokens, by_bytes)
 
 
@@ -145,5 +153,5 @@ def _stop(limit: int, start: int, num_tokens: int, cuts: NDArray[np.intp]) -> in
     """Where a piece within a limit ends if it ends well: the document's end or a cut, else None."""
     if limit >= num_tokens:
         return num_tokens
-    place = int(np.searchsorted(cuts, limit, side="right")) - 1
+    place = bisect_right(cuts, limit) - 1
     return int(cuts[place]) if place >= 0 and cuts[place] > start else None

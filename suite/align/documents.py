@@ -6,8 +6,9 @@ place: the teacher's rows must not depend on the student.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 
 import numpy as np
@@ -20,7 +21,7 @@ from suite.errors import TextError
 from suite.text.chat import ChatEncoding, encode_chat, shares_template
 from suite.text.corpus import Document, Message, Position
 from suite.text.encoding import Encoding
-from suite.text.tokenizers import OpenedTokenizer, shared_text
+from suite.text.tokenizers import OpenedTokenizer, SharedText, shared_text
 
 Ints = NDArray[np.int32]
 
@@ -129,8 +130,7 @@ class DocumentReader:
         for (resume, document), item, (teacher, student) in zip(
             batch, shared, encodings, strict=True
         ):
-            self.counts.num_normalised += item.num_changed > 0
-            self.counts.num_changed += item.num_changed
+            self._count_changed([item])
             if isinstance(teacher, TextError):
                 self._leave_out(document, teacher)
                 yield None
@@ -155,8 +155,14 @@ class DocumentReader:
 
     def _read_chat(self, resume: Position, document: Document) -> AlignedDocument | None:
         messages = document.messages or ()
-        teacher_template, student_template = self._templates()
-        messages = tuple(self._normal(message) for message in messages)
+        teacher_template, student_template = self._templates
+        shared = [
+            shared_text(message.content, (self.teacher, self.student)) for message in messages
+        ]
+        self._count_changed(shared)
+        messages = tuple(
+            Message(message.role, item.text) for message, item in zip(messages, shared, strict=True)
+        )
         try:
             teacher = encode_chat(self.teacher, messages, template=teacher_template)
         except TextError as error:
@@ -173,19 +179,21 @@ class DocumentReader:
         )
         return self._counted(found)
 
+    @cached_property
     def _templates(self) -> tuple[OpenedTokenizer, OpenedTokenizer]:
         """Whose template each side's rendering uses: one for both where its tokens allow it."""
         teacher, student = self.teacher, self.student
-        if teacher.hf.chat_template and shares_template(teacher, student):
+        if shares_template(teacher, student):
             return teacher, teacher
-        if student.hf.chat_template and shares_template(student, teacher):
+        if shares_template(student, teacher):
             return student, student
         return teacher, student
 
-    def _normal(self, message: Message) -> Message:
-        item = shared_text(message.content, (self.teacher, self.student))
-        self.counts.num_changed += item.num_changed
-        return Message(message.role, item.text)
+    def _count_changed(self, parts: Sequence[SharedText]) -> None:
+        """Count what the normal form did to the parts of one document."""
+        num_changed = sum(item.num_changed for item in parts)
+        self.counts.num_normalised += num_changed > 0
+        self.counts.num_changed += num_changed
 
     def _leave_out(self, document: Document, reason: TextError, by_student: bool = False) -> None:
         if by_student:

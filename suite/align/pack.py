@@ -8,6 +8,7 @@ Legend: T tokens of one side of a row, N chunks of a row.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -70,7 +71,8 @@ def pack_rows(
 class _Held:
     """A document while rows are cut from it, with what is looked up again for every piece.
 
-    The columns are copies: a search in a strided view would copy the whole view each time.
+    Columns are searched with bisect: for a Python number numpy's search would convert all of the
+    document each time.
     """
 
     def __init__(self, document: AlignedDocument) -> None:
@@ -80,8 +82,8 @@ class _Held:
             return
         student, alignment = document.student.encoding, document.student.alignment
         self.counts_student = in_completions(student, document.student.completions)
-        self.student_starts, self.student_stops = np.ascontiguousarray(student.byte_spans.T)
-        self.chunk_starts, self.chunk_stops = np.ascontiguousarray(alignment.teacher_spans.T)
+        self.student_starts, self.student_stops = student.byte_spans.T
+        self.chunk_starts, self.chunk_stops = alignment.teacher_spans.T
         num_counted = np.concatenate([[0], np.cumsum(self.counts_teacher)])
         self.counts_chunk = num_counted[self.chunk_stops] - num_counted[self.chunk_starts] == (
             self.chunk_stops - self.chunk_starts
@@ -89,6 +91,9 @@ class _Held:
 
     def student_cut(self, view: StudentView, token: int) -> tuple[int, int]:
         """Behind the student's last token before a cut, and its first token behind it.
+
+        Chunks decide where they can, because special tokens and dummy spaces share a byte position
+        with their neighbours.
 
         Args:
             view: The student's side of the document.
@@ -99,9 +104,16 @@ class _Held:
             return 0, 0
         if token == len(teacher):
             return len(view.encoding), len(view.encoding)
+        behind = bisect_left(self.chunk_starts, token)
+        low, high = 0, len(view.encoding)
+        if behind > 0:
+            is_parted = self.chunk_stops[behind - 1] > token
+            low = int(view.alignment.student_spans[behind - 1, 0 if is_parted else 1])
+        if behind < len(view.alignment):
+            high = int(view.alignment.student_spans[behind, 0])
         place = _student_byte(view, int(teacher.byte_spans[token, 0]))
-        stop = int(np.searchsorted(self.student_stops, place, side="right"))
-        return stop, max(stop, int(np.searchsorted(self.student_starts, place)))
+        stop = bisect_right(self.student_stops, place, low, high)
+        return stop, bisect_left(self.student_starts, place, stop, high)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,12 +144,8 @@ def _part(held: _Held, piece: Piece, begin_ids: tuple[int | None, int | None]) -
     start, stop = held.student_cut(view, piece.start)[1], held.student_cut(view, piece.stop)[0]
     stop = max(start, stop)
     student_ids = _prefixed(view.encoding.ids[start:stop], begin_ids[1])
-    chunks, num_crossing, num_first = _piece_chunks(
-        held,
-        view,
-        ((piece.start, piece.stop), (start, stop)),
-        (piece.has_prefix, len(student_ids) > stop - start),
-    )
+    has_prefix = len(student_ids) > stop - start
+    chunks, num_crossing, num_first = _piece_chunks(held, view, piece, (start, has_prefix))
     counts += RowCounts(
         num_student_tokens=len(student_ids),
         num_chunks=len(chunks.is_begin),
@@ -149,48 +157,39 @@ def _part(held: _Held, piece: Piece, begin_ids: tuple[int | None, int | None]) -
 
 
 def _piece_chunks(
-    held: _Held,
-    view: StudentView,
-    spans: tuple[tuple[int, int], tuple[int, int]],
-    prefixed: tuple[bool, bool],
+    held: _Held, view: StudentView, piece: Piece, student: tuple[int, bool]
 ) -> tuple[RowChunks, int, int]:
     """The chunks inside a piece, and how many cross its end or hold a first token.
 
     Args:
         held: The document.
         view: Its student's side.
-        spans: The piece's tokens of the teacher and of the student.
-        prefixed: Whether the row puts a begin token before either.
+        piece: The teacher's tokens.
+        student: The student's first token, and whether the row puts a begin token before it.
     """
-    teacher, student, alignment = held.document.teacher, view.encoding, view.alignment
-    (start, stop), (student_start, student_stop) = spans
-    first = int(np.searchsorted(held.chunk_starts, start))
-    behind = int(np.searchsorted(held.chunk_starts, stop))
-    teacher_spans = alignment.teacher_spans[first:behind]
-    student_spans = alignment.student_spans[first:behind]
-    is_inside = (
-        (teacher_spans[:, 1] <= stop)
-        & (student_spans[:, 0] >= student_start)
-        & (student_spans[:, 1] <= student_stop)
-    )
-    begins = (not prefixed[0]) & (teacher_spans[:, 0] == start)
-    begins |= (not prefixed[1]) & (student_spans[:, 0] == student_start)
-    is_begin = teacher.roles[teacher_spans[:, 0]] == Role.BEGIN
-    is_begin &= student.roles[student_spans[:, 0]] == Role.BEGIN
+    student_start, student_has_prefix = student
+    first = bisect_left(held.chunk_starts, piece.start)
+    behind = bisect_left(held.chunk_starts, piece.stop)
+    inside = slice(first, max(first, bisect_right(held.chunk_stops, piece.stop)))
+    teacher_spans = view.alignment.teacher_spans[inside]
+    student_spans = view.alignment.student_spans[inside]
+    begins = (not piece.has_prefix) & (teacher_spans[:, 0] == piece.start)
+    begins |= (not student_has_prefix) & (student_spans[:, 0] == student_start)
+    is_begin = held.document.teacher.roles[teacher_spans[:, 0]] == Role.BEGIN
+    is_begin &= view.encoding.roles[student_spans[:, 0]] == Role.BEGIN
     is_begin &= begins
-    keep = is_inside & (is_begin | ~begins)
+    keep = is_begin | ~begins
     found = RowChunks(
-        teacher_spans=teacher_spans[keep] - start + prefixed[0],
-        student_spans=student_spans[keep] - student_start + prefixed[1],
-        num_bytes=np.diff(alignment.byte_spans[first:behind][keep])[:, 0],
+        teacher_spans=teacher_spans[keep] - piece.start + piece.has_prefix,
+        student_spans=student_spans[keep] - student_start + student_has_prefix,
+        num_bytes=np.diff(view.alignment.byte_spans[inside][keep])[:, 0],
         is_begin=is_begin[keep],
         closes=np.zeros(np.count_nonzero(keep), np.bool_),
-        in_completion=held.counts_chunk[first:behind][keep],
+        in_completion=held.counts_chunk[inside][keep],
     )
-    if all(prefixed):
+    if piece.has_prefix and student_has_prefix:
         found = concatenate_chunks([BEGIN_CHUNK, found])
-    num_crossing = int(np.count_nonzero(~is_inside))
-    return found, num_crossing, int(np.count_nonzero(is_inside & ~keep))
+    return found, behind - inside.stop, int(np.count_nonzero(~keep))
 
 
 def _join(
@@ -265,7 +264,7 @@ def _student_byte(view: StudentView, place: int) -> int:
     if view.contents is None:
         return place
     teacher, student = view.contents
-    content = int(np.searchsorted(teacher[:, 0], place, side="right")) - 1
+    content = bisect_right(teacher[:, 0], place) - 1
     if content < 0:
         return 0
     inside = min(place, int(teacher[content, 1])) - int(teacher[content, 0])

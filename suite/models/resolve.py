@@ -13,9 +13,11 @@ from suite.models import packages, tiny
 from suite.models.entry import ModelConfig
 from suite.models.gguf import check_reader, converted_folder
 from suite.models.manifest import has_manifest, read_facts, verify_manifest
+from suite.models.sources import Source
 
 # Everything a model needs and nothing that could run: no pickles, and code only where allowed.
-_HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+_HUB_TOKENIZER = ["*.json", "*.model", "*.txt", "*.jinja"]
+_HUB_FILES = [*_HUB_TOKENIZER, "*.safetensors"]
 _HUB_CODE = ["*.py"]
 _DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 _TOKENIZER_MARKS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
@@ -93,6 +95,25 @@ def resolve(entry: ModelConfig) -> ResolvedModel:
         )
 
 
+def resolve_tokenizer(source: Source) -> Path:
+    """The folder with a source's tokenizer; from the hub, weights are not fetched.
+
+    Raises:
+        ModelError: It cannot be had; one sentence.
+    """
+    if source.hub is not None:
+        folder = _hub_folder(source.hub, None, _HUB_TOKENIZER)
+    elif source.path is not None:
+        folder = source.path
+        if not folder.is_dir():
+            raise ModelError(f"{folder} is not a folder; give one with a tokenizer")
+    else:
+        folder = _source_folder(ModelConfig(name=str(source), source=source))
+    if not _has_tokenizer(folder):
+        raise ModelError(f"{folder} has no tokenizer; give a folder with a tokenizer.json")
+    return folder
+
+
 class _Named:
     """Puts the entry's name before a message; a context manager."""
 
@@ -110,7 +131,7 @@ class _Named:
 def _source_folder(entry: ModelConfig) -> Path:
     source = entry.source
     if source.hub is not None:
-        return _hub_folder(source.hub, entry.revision, entry.trust_remote_code)
+        return _hub_folder(source.hub, entry.revision, _wanted(entry))
     if source.path is not None:
         return source.path
     if source.gguf is not None:
@@ -126,7 +147,7 @@ def _folder_or_hub(place: Path | str, entry: ModelConfig) -> Path:
         return Path(place)
     if Path(place).is_absolute():
         raise ModelError(f"{place} does not exist; give a folder or a name of the hub, org/name")
-    return _hub_folder(str(place), None, entry.trust_remote_code)
+    return _hub_folder(str(place), None, _wanted(entry))
 
 
 def _check_model_folder(folder: Path) -> None:
@@ -140,8 +161,12 @@ def _check_model_folder(folder: Path) -> None:
         )
 
 
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _TOKENIZER_MARKS)
+
+
 def _check_tokenizer_folder(folder: Path) -> None:
-    if not any((folder / name).is_file() for name in _TOKENIZER_MARKS):
+    if not _has_tokenizer(folder):
         raise ModelError(
             f"{folder} has no tokenizer; save one there or name one with the key tokenizer"
         )
@@ -208,12 +233,15 @@ def _dtype_in_weights(folder: Path) -> str:
     return "unknown dtype"
 
 
-def _hub_folder(repository: str, revision: str | None, with_code: bool) -> Path:
+def _wanted(entry: ModelConfig) -> list[str]:
+    return [*_HUB_FILES, *(_HUB_CODE if entry.trust_remote_code else [])]
+
+
+def _hub_folder(repository: str, revision: str | None, wanted: list[str]) -> Path:
     """The local snapshot of a hub repository, downloaded unless it is there."""
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub import errors as hub_errors
 
-    wanted = [*_HUB_FILES, *(_HUB_CODE if with_code else [])]
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=wanted))
     except (hub_errors.GatedRepoError, hub_errors.LocalTokenNotFoundError) as error:

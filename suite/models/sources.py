@@ -66,8 +66,12 @@ class Source(Config):
         return f"{self.kind}:{value.model if isinstance(value, UpstreamBackend) else value}"
 
 
-def parse_source(text: str) -> Source:
+def parse_source(text: str, option: str = "--model") -> Source:
     """Read `hub:org/name`, `path:folder`, `gguf:file`, `package:name` or `random:tiny`.
+
+    Args:
+        text: What the user wrote.
+        option: Where, for messages.
 
     Raises:
         ConfigError: No such kind, or a value that the kind does not accept.
@@ -77,5 +81,5 @@ def parse_source(text: str) -> Source:
     kind, colon, value = text.partition(":")
     if not colon or kind not in FOLDER_KINDS or not value:
         forms = ", ".join(f"{name}:..." for name in FOLDER_KINDS)
-        raise ConfigError(f"--model {text}: expected one of {forms}")
-    return parse_config(Source, {kind: value}, f"--model {text}")
+        raise ConfigError(f"{option} {text}: expected one of {forms}")
+    return parse_config(Source, {kind: value}, f"{option} {text}")

@@ -9,14 +9,14 @@ Legend: n bytes of a text or a piece of it, in rows or alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from suite.errors import ConfigError, TextError, near_names
-from suite.text.encoding import Encoding, Role
+from suite.text.encoding import Encoding, Role, split_encodings
 from suite.text.suffix_trie import NO_BYTE, SuffixTrie
 from suite.text.vocabulary import Vocabulary, byte_alphabet
 
@@ -40,13 +40,11 @@ def is_byte_vocabulary(vocabulary: Vocabulary) -> bool:
     return token_bytes[:NUM_BYTES] == _SINGLE_BYTES and not any(token_bytes[NUM_BYTES:])
 
 
-def encode_bytes(text: bytes) -> Encoding:
-    """The encoding of a text by a byte-level tokenizer: one regular token for each byte."""
-    ids = np.frombuffer(text, np.uint8).astype(np.int32)
-    spans = np.empty((len(text), 2), np.int32)
-    spans[:, 0] = np.arange(len(text))
-    spans[:, 1] = spans[:, 0] + 1
-    return Encoding(text, ids, spans, np.full(len(text), Role.REGULAR, np.uint8))
+def encode_bytes_each(texts: Sequence[bytes]) -> Iterator[Encoding]:
+    """Texts as a byte-level tokenizer reads them: one regular token for each byte."""
+    ids = np.frombuffer(b"".join(texts), np.uint8).astype(np.int32)
+    counts = [len(text) for text in texts]
+    return split_encodings(texts, counts, ids, np.ones(len(ids), np.int32))
 
 
 def byte_tokenizer(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from suite.errors import TextError
 from suite.text.corpus import Message
 from suite.text.encoding import Encoding
-from suite.text.tokenizers import OpenedTokenizer
+from suite.text.tokenizers import OpenedTokenizer, shared_text
 
 # Private-use characters, which no template touches and no message needs.
 _MARK = "\ue000{}\ue001"
@@ -73,13 +73,7 @@ def render_chat(tokenizer: OpenedTokenizer, messages: Sequence[Message]) -> Rend
         TextError: There is no template, it refuses the conversation, it drops, reorders or changes
             a content, or a content holds the string of a special token.
     """
-    for number, message in enumerate(messages, start=1):
-        for string in tokenizer.vocabulary.special.values():
-            if string in message.content:
-                raise TextError(
-                    f"message {number} holds {string!r} as text, which a rendered chat cannot tell"
-                    f" from the special token of {tokenizer.name}; leave this conversation out"
-                )
+    _check_plain(tokenizer, messages)
     text = _apply(tokenizer, messages)
     marks = [_MARK.format(number) for number in range(len(messages))]
     marked = [Message(m.role, mark) for m, mark in zip(messages, marks, strict=True)]
@@ -104,9 +98,14 @@ def encode_chat(
 ) -> ChatEncoding:
     """Read a conversation, rendered by the tokenizer's own template or by another's.
 
+    Contents are read in the tokenizer's normal form; two sides need the same one (see
+    `shared_text`).
+
     Raises:
         TextError: It cannot be rendered (see `render_chat`) or read.
     """
+    messages = [Message(m.role, shared_text(m.content, [tokenizer]).text) for m in messages]
+    _check_plain(tokenizer, messages)
     chat = render_chat(template or tokenizer, messages)
     encoding = tokenizer.encode(chat.text, parse_special=True)
     spans, place = [], 0
@@ -126,8 +125,14 @@ def encode_chat(
 
 
 def shares_template(owner: OpenedTokenizer, reader: OpenedTokenizer) -> bool:
-    """Whether `reader` has every special token that the template of `owner` writes."""
-    text = _apply(owner, _PROBE)
+    """Whether `reader` has every special token that the template of `owner` writes.
+
+    False if this cannot be told, because there is no template or it refuses a plain conversation.
+    """
+    try:
+        text = _apply(owner, _PROBE)
+    except TextError:
+        return False
     known = set(reader.vocabulary.special.values())
     return all(s in known for s in owner.vocabulary.special.values() if s in text)
 
@@ -136,25 +141,28 @@ def injected_text(tokenizer: OpenedTokenizer) -> str:
     """What the template writes before a conversation of its own accord, such as a system prompt.
 
     It is what stands before a first user message and not before a later one, special tokens aside.
+    Nothing if the template refuses a conversation without system message.
     """
-    literals = render_chat(tokenizer, _PROBE).literals
+    try:
+        literals = render_chat(tokenizer, _PROBE).literals
+    except TextError:
+        return ""
+    # Special tokens go first: the names of different ones may end alike.
+    for string in tokenizer.vocabulary.special.values():
+        literals = tuple(literal.replace(string, "\n") for literal in literals)
     first, later = literals[0], literals[2]
     same = 0
     while same < min(len(first), len(later)) and first[-1 - same] == later[-1 - same]:
         same += 1
-    own = first[: len(first) - same]
-    for string in tokenizer.vocabulary.special.values():
-        own = own.replace(string, "\n")
-    return own.strip()
+    return first[: len(first) - same].strip()
 
 
 def template_warnings(teacher: OpenedTokenizer, student: OpenedTokenizer) -> tuple[str, ...]:
     """What only one side's template adds to a conversation, a sentence each."""
-    texts = {side.name: injected_text(side) for side in (teacher, student)}
+    texts = injected_text(teacher), injected_text(student)
     warnings = []
-    for side, other in ((teacher, student), (student, teacher)):
-        own = texts[side.name]
-        if own and own != texts[other.name]:
+    for side, other, own in ((teacher, student, texts[0]), (student, teacher, texts[1])):
+        if own and texts[0] != texts[1]:
             warnings.append(
                 f"the chat template of {side.name} adds {_short(own)!r} before a conversation, that"
                 f" of {other.name} does not; give both a system message of their own"
@@ -168,6 +176,16 @@ def template_warnings(teacher: OpenedTokenizer, student: OpenedTokenizer) -> tup
                 " on the day; give the date in a system message"
             )
     return tuple(warnings)
+
+
+def _check_plain(tokenizer: OpenedTokenizer, messages: Sequence[Message]) -> None:
+    for number, message in enumerate(messages, start=1):
+        for string in tokenizer.vocabulary.special.values():
+            if string in message.content:
+                raise TextError(
+                    f"message {number} holds {string!r} as text, which a rendered chat cannot tell"
+                    f" from the special token of {tokenizer.name}; leave this conversation out"
+                )
 
 
 def _apply(tokenizer: OpenedTokenizer, messages: Sequence[Message]) -> str:
@@ -193,7 +211,10 @@ def _contents(
     for number, message in enumerate(messages):
         behind = literals[number + 1]
         forms = (message.content, message.content.strip(), message.content.rstrip())
-        form = next((form for form in forms if text.startswith(form + behind, place)), None)
+        # Behind the last message there is nothing more.
+        fits = (form for form in forms if text.startswith(form + behind, place))
+        is_last = number + 1 == len(messages)
+        form = next((f for f in fits if not is_last or text[place:] == f + behind), None)
         if form is None or not text.startswith(literals[0]):
             raise TextError(
                 f"the chat template of {tokenizer.name} changes the content of message"

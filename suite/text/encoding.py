@@ -5,6 +5,7 @@ Legend: T tokens of one text.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -51,3 +52,38 @@ class Encoding:
     def __len__(self) -> int:
         """Number of tokens."""
         return len(self.ids)
+
+
+def byte_spans(lengths: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Spans of tokens that tile a text, int32 [T, 2], from the bytes that each covers."""
+    spans = np.empty((len(lengths), 2), np.int32)
+    np.cumsum(lengths, out=spans[:, 1])
+    np.subtract(spans[:, 1], lengths, out=spans[:, 0])
+    return spans
+
+
+def split_encodings(
+    texts: Sequence[bytes],
+    counts: Sequence[int],
+    ids: NDArray[np.int32],
+    lengths: NDArray[np.int32],
+) -> Iterator[Encoding]:
+    """Encodings of many texts from arrays that hold one text's tokens behind the other's.
+
+    One pass over long arrays instead of many over short ones.
+
+    Args:
+        texts: UTF-8 bytes of each text.
+        counts: Tokens of each text.
+        ids: The tokens of all texts, all of them regular.
+        lengths: The bytes that each covers.
+    """
+    spans = byte_spans(lengths)
+    sizes = np.fromiter(map(len, texts), np.int32, len(texts))
+    spans -= np.repeat(np.cumsum(sizes) - sizes, counts).astype(np.int32)[:, None]
+    roles = np.zeros(len(ids), np.uint8)
+    start = 0
+    for text, count in zip(texts, counts, strict=True):
+        own = slice(start, start + count)
+        yield Encoding(text, ids[own], spans[own], roles[own])
+        start += count

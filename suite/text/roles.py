@@ -19,7 +19,7 @@ _ATTRIBUTES = {
     "unk_token_id": Role.UNKNOWN,
     "pad_token_id": Role.PAD,
 }
-_QUESTION, _ANSWER = "\ue000question\ue000", "\ue000answer\ue000"
+_QUESTION, _ANSWER, _MORE = "\ue000question\ue000", "\ue000answer\ue000", "\ue000more\ue000"
 
 
 def find_roles(hf: Any, given: Mapping[str, Role], name: str) -> dict[int, Role]:
@@ -74,9 +74,14 @@ def _roles_in_template(hf: Any, special: set[int]) -> dict[int, Role]:
     """Roles of the special tokens that a chat template writes around the messages."""
     if not getattr(hf, "chat_template", None):
         return {}
-    messages = [{"role": "user", "content": _QUESTION}, {"role": "assistant", "content": _ANSWER}]
+    messages = [
+        {"role": "user", "content": _QUESTION},
+        {"role": "assistant", "content": _ANSWER},
+        {"role": "user", "content": _MORE},
+    ]
     try:
-        whole = hf.apply_chat_template(messages, tokenize=False)
+        whole = hf.apply_chat_template(messages[:2], tokenize=False)
+        longer = hf.apply_chat_template(messages, tokenize=False)
         asked = hf.apply_chat_template(messages[:1], tokenize=False, add_generation_prompt=True)
     except Exception:
         # A template may refuse such a conversation; it does so again, and is heard, when used.
@@ -84,6 +89,7 @@ def _roles_in_template(hf: Any, special: set[int]) -> dict[int, Role]:
     before, _, rest = whole.partition(_QUESTION)
     between, _, after = rest.partition(_ANSWER)
     prompt = asked.partition(_QUESTION)[2]
+    again = longer.partition(_ANSWER)[2].partition(_MORE)[0]
 
     backend = hf.backend_tokenizer
     backend.encode_special_tokens = False
@@ -93,7 +99,9 @@ def _roles_in_template(hf: Any, special: set[int]) -> dict[int, Role]:
         return [number for number in ids if number in special]
 
     opening, closing, turn = found(before), found(after), found(between)
-    headers = {number for number in (*turn, *found(prompt)) if number not in closing}
+    # A begin token before each question opens a turn, but not every turn.
+    headers = {number for number in found(again) if number != hf.bos_token_id}
+    headers = headers.union(turn, found(prompt)).difference(closing)
     roles = dict.fromkeys(headers, Role.HEADER)
     roles |= dict.fromkeys(closing[:1], Role.END_OF_TURN)
     if opening and opening[0] not in roles and opening[0] == hf.bos_token_id:

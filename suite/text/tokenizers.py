@@ -12,15 +12,15 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from suite.errors import TextError
-from suite.text.bytelevel import encode_bytes, is_byte_vocabulary
-from suite.text.encoding import Encoding, Role
+from suite.text.bytelevel import encode_bytes_each, is_byte_vocabulary
+from suite.text.encoding import Encoding, Role, byte_spans, split_encodings
 from suite.text.roles import find_roles
 from suite.text.vocabulary import Vocabulary, read_scheme, read_vocabulary
 
@@ -80,18 +80,20 @@ class OpenedTokenizer:
         self, texts: Sequence[str], parse_special: bool
     ) -> Iterator[Encoding | TextError]:
         if self.is_byte_level and not parse_special:
-            yield from (encode_bytes(text.encode()) for text in texts)
+            yield from encode_bytes_each([text.encode() for text in texts])
             return
         backend = self.hf.backend_tokenizer
-        # Every call of the Hugging Face tokenizer sets these to its own liking again.
-        backend.encode_special_tokens = not parse_special
-        backend.no_truncation()
-        backend.no_padding()
+        _read_whole(backend, parse_special=parse_special)
         if parse_special:
             batch = [backend.encode(text, add_special_tokens=False) for text in texts]
         else:
             # Tells no offsets, which takes half the time for some tokenizers.
             batch = backend.encode_batch_fast(texts, add_special_tokens=False)
+            all_ids = [found.ids for found in batch]
+            checked = self._checked_at_once([text.encode() for text in texts], all_ids)
+            if checked is not None:
+                yield from checked
+                return
         read = self._parsed if parse_special else self._plain
         for text, found in zip(texts, batch, strict=True):
             try:
@@ -99,24 +101,44 @@ class OpenedTokenizer:
             except TextError as error:
                 yield error
 
+    def _checked_at_once(
+        self, texts: list[bytes], all_ids: list[list[int]]
+    ) -> Iterator[Encoding] | None:
+        """The encodings of many texts; None if any of them needs a closer look."""
+        ids = np.array(list(chain.from_iterable(all_ids)), np.int32)
+        if self.vocabulary.join(ids) != b"".join(texts):
+            return None
+        lengths = self.vocabulary.byte_lengths[ids]
+        if not lengths.all():
+            return None
+        counts = [len(own) for own in all_ids]
+        num_bytes = np.concatenate([[0], np.cumsum(lengths)])[np.cumsum(counts)]
+        if not np.array_equal(num_bytes, np.cumsum([len(text) for text in texts])):
+            return None
+        return split_encodings(texts, counts, ids, lengths)
+
     def _plain(self, text: str, found: Any) -> Encoding:
         """The encoding of a text without special tokens."""
         data, ids = text.encode(), found.ids
-        spans = _spans(self._lengths(ids, data, 0))
-        return Encoding(data, np.array(ids, np.int32), spans, np.zeros(len(ids), np.uint8))
+        lengths = self._lengths(ids, data, 0)
+        return Encoding(
+            data, np.array(ids, np.int32), byte_spans(lengths), np.zeros(len(ids), np.uint8)
+        )
 
     def _parsed(self, text: str, found: Any) -> Encoding:
         """The encoding of a text whose special tokens were read as such."""
-        ids = np.array(found.ids, np.int32)
+        # The library makes these lists anew each time that it is asked.
+        all_ids, offsets = found.ids, found.offsets
+        ids = np.array(all_ids, np.int32)
         roles = self.vocabulary.roles[ids]
         places = np.flatnonzero(roles)
         lengths = np.zeros(len(ids), np.int32)
         pieces, first, char, byte = [], 0, 0, 0
         for place in (*places, len(ids)):
             is_end = place == len(ids)
-            start, stop = (len(text), len(text)) if is_end else found.offsets[place]
+            start, stop = (len(text), len(text)) if is_end else offsets[place]
             piece = text[char:start].encode()
-            lengths[first:place] = self._lengths(found.ids[first:place], piece, byte)
+            lengths[first:place] = self._lengths(all_ids[first:place], piece, byte)
             byte += len(piece)
             # A model's own unknown token stands for text that it could not read.
             if not is_end and text[start:stop].strip() != self.vocabulary.special[ids[place]]:
@@ -124,7 +146,7 @@ class OpenedTokenizer:
             byte += len(text[start:stop].encode())
             pieces.append(piece)
             first, char = place + 1, stop
-        return Encoding(b"".join(pieces), ids, _spans(lengths), roles)
+        return Encoding(b"".join(pieces), ids, byte_spans(lengths), roles)
 
     def _lengths(self, ids: Sequence[int], data: bytes, base: int) -> NDArray[np.int32]:
         """Bytes of `data` that each regular token covers, int32 [T]; dummy spaces cover none.
@@ -139,27 +161,34 @@ class OpenedTokenizer:
         """
         token_bytes = self.vocabulary.token_bytes
         lengths = self.vocabulary.byte_lengths[np.array(ids, np.int32)]
-        if b"".join(map(token_bytes.__getitem__, ids)) == data:
+        if lengths.all() and b"".join(map(token_bytes.__getitem__, ids)) == data:
             return lengths
+        # A token without bytes stands for what was not read, even where that is a dummy space.
+        num_read = int(np.append(lengths, 0).argmin())
         # A dummy space can stand before each part that added tokens cut out of the text.
         is_added = self.vocabulary.is_added[np.array(ids, np.int32)]
         starts = np.flatnonzero(is_added | np.concatenate([[True], is_added[:-1]]))
         position = 0
-        for start, stop in pairwise((*starts, len(ids))):
+        for start, stop in pairwise((*starts[starts < num_read], num_read)):
             run = b"".join(map(token_bytes.__getitem__, ids[start:stop]))
-            if not data.startswith(run, position) and run.startswith(b" "):
-                run = run[1:]
-                lengths[start] -= 1
+            bare = run.removeprefix(b" ")
             if not data.startswith(run, position):
-                same = _common_prefix(run, data[position : position + len(run)])
-                raise self._refusal(data, position + same, base)
+                if not data.startswith(bare, position):
+                    rest = data[position : position + len(run)]
+                    same = max(_common_prefix(run, rest), _common_prefix(bare, rest))
+                    raise self._refusal(data, position + same, base)
+                lengths[start] -= 1
+                run = bare
             position += len(run)
-        if position != len(data):
+        if num_read < len(ids) or position != len(data):
             raise self._refusal(data, position, base)
         return lengths
 
     def _refusal(self, data: bytes, place: int, base: int = 0) -> TextError:
-        rest = data[place:].decode(errors="replace")
+        # A character is named whole, wherever in it the byte is.
+        while 0 < place < len(data) and data[place] & 0xC0 == 0x80:
+            place, base = place - 1, base + 1
+        rest = data[place : place + 4].decode(errors="replace")
         what = f"{rest[0]!r} (U+{ord(rest[0]):04X})" if rest else "its end"
         return TextError(
             f"{self.name} cannot read byte {base + place} of the text, {what}: its tokens stand for"
@@ -187,6 +216,7 @@ def open_tokenizer(
             " choose one with a tokenizer.json"
         )
     backend = hf.backend_tokenizer
+    _read_whole(backend, parse_special=True)
     scheme = read_scheme(backend, name)
     vocabulary = read_vocabulary(backend, scheme, find_roles(hf, roles or {}, name))
     added = _added_before(backend)
@@ -206,7 +236,8 @@ def open_tokenizer(
 class SharedText:
     """A text as all of several tokenizers read it.
 
-    `num_changed` counts the characters that the normal form replaced.
+    `num_changed` counts the characters that the normal form replaced; a text in which it only
+    changed the order of combining marks counts as one.
     """
 
     text: str
@@ -219,7 +250,14 @@ def shared_text(text: str, tokenizers: Iterable[OpenedTokenizer]) -> SharedText:
     if form is None or unicodedata.is_normalized(form, text):
         return SharedText(text, 0)
     normal = unicodedata.normalize(form, text)
-    return SharedText(normal, (Counter(text) - Counter(normal)).total())
+    return SharedText(normal, max(1, (Counter(text) - Counter(normal)).total()))
+
+
+def _read_whole(backend: Any, *, parse_special: bool) -> None:
+    """Let a tokenizer read all of a text, whatever its file or the last call of it has set."""
+    backend.encode_special_tokens = not parse_special
+    backend.no_truncation()
+    backend.no_padding()
 
 
 def _added_before(backend: Any) -> int | None:
@@ -239,14 +277,6 @@ def _unreadable(text: str) -> TextError | None:
             " mend this text or leave it out"
         )
     return None
-
-
-def _spans(lengths: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Byte spans of tokens that tile a text, int32 [T, 2]."""
-    spans = np.empty((len(lengths), 2), np.int32)
-    np.cumsum(lengths, out=spans[:, 1])
-    np.subtract(spans[:, 1], lengths, out=spans[:, 0])
-    return spans
 
 
 def _common_prefix(a: bytes, b: bytes) -> int:

@@ -84,6 +84,21 @@ class Vocabulary:
         return np.fromiter(map(len, self.token_bytes), np.int32, len(self.token_bytes))
 
     @cached_property
+    def _flat(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """The bytes of all entries behind each other; where each entry's begin, [V]."""
+        lengths = self.byte_lengths.astype(np.int64)
+        return np.frombuffer(b"".join(self.token_bytes), np.uint8), np.cumsum(lengths) - lengths
+
+    def join(self, ids: NDArray[np.int32]) -> bytes:
+        """The bytes of a row of tokens; gathered by index, which beats joining small objects."""
+        flat, starts = self._flat
+        lengths = self.byte_lengths[ids]
+        behind = np.cumsum(lengths, dtype=np.int64)
+        place = np.repeat(starts[ids] - (behind - lengths), lengths)
+        place += np.arange(len(place))
+        return bytes(flat[place])
+
+    @cached_property
     def id_of_bytes(self) -> dict[bytes, int]:
         """The entry for a byte string: the ordinary one before an added one, a `<0xNN>` last."""
         rank = self.is_fallback * 2 + self.is_added
@@ -197,10 +212,11 @@ def _normalizer_mark(part: dict[str, Any], name: str) -> str | None:
     """The space mark a normaliser brings in, if any; refuses one that loses text."""
     kind = part["type"]
     if kind == "Replace":
-        pattern, content = part["pattern"].get("String"), part["content"]
-        if pattern == " " and len(content) == 1:
+        pattern, content = part["pattern"], part["content"]
+        if pattern == {"String": " "} and len(content) == 1:
             return str(content)
-        what = f"replaces {pattern if pattern is not None else part['pattern']!r} by {content!r}"
+        (replaced,) = pattern.values()
+        what = f"replaces {replaced!r} by {content!r}"
         raise _refusal(name, "normaliser", kind, what)
     if kind not in ("NFC", "Prepend", "ByteLevel"):
         what = _LOSSY_NORMALIZERS.get(kind, "is not known to keep text")

@@ -18,7 +18,7 @@ from suite.models.entry import ModelConfig
 from suite.models.resolve import resolve
 from suite.text.bytelevel import (
     byte_tokenizer,
-    encode_bytes,
+    encode_bytes_each,
     is_byte_vocabulary,
     longest_suffix_ids,
     next_history,
@@ -122,7 +122,7 @@ def test_a_byte_vocabulary_is_the_bytes_in_order_and_no_others(
 
 @given(st.binary())
 def test_bytes_are_their_own_ids_and_tile_the_text(text: bytes) -> None:
-    encoding = encode_bytes(text)
+    (encoding,) = encode_bytes_each([text])
     assert encoding.text == text
     assert encoding.ids.tolist() == list(text)
     assert encoding.byte_spans.tolist() == [[place, place + 1] for place in range(len(text))]
