@@ -45,8 +45,15 @@ format: install ## format the code
 	$(VENV)/bin/ruff check --fix-only .
 	$(VENV)/bin/ruff format .
 
-bench: install ## measurements, written to reports/bench
+# Alignment is measured on real text, which is no part of the project.
+bench: install demo-models ## measurements, written to reports/bench
 	$(VENV)/bin/suite bench startup
+ifdef SUITE_TEST_DATA
+	$(VENV)/bin/suite bench align --novel $(SUITE_TEST_DATA)/novels/train/766_david_copperfield.txt \
+		--documents $(SUITE_TEST_DATA)/gsm8k/train.jsonl
+else
+	@echo "SUITE_TEST_DATA is not set to a folder with real text: suite bench align is left out"
+endif
 
 clean: ## remove the virtual environment and build products
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -11,7 +11,10 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME_OF = {
+    "align_chunks": "suite.align.chunks",
+    "byte_tokenizer": "suite.text.bytelevel",
     "load_results": "suite.results.importer",
+    "open_tokenizer": "suite.text.tokenizers",
     "run_benchmark": "suite.pipelines.run_benchmark",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -69,3 +70,16 @@ def test_the_schema_command_prints_the_recipes_keys() -> None:
     result = CliRunner().invoke(main, ["schema"])
     assert result.exit_code == 0
     assert all(f'"{key}"' in result.output for key in Recipe.model_fields)
+
+
+def test_the_example_in_python_runs(
+    tiny_model_merges: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [code] = [text for language, text in BLOCKS if language == "python"]
+    monkeypatch.chdir(tiny_model_merges.parent)
+    (tiny_model_merges.parent / "teacher").symlink_to(tiny_model_merges)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    chunks = names["chunks"]
+    assert chunks.byte_spans[-1, 1] == len("It is 4.")
+    assert len(chunks.teacher_spans) == len(chunks.student_spans) == len(chunks)

@@ -124,7 +124,7 @@ def align_each(teachers: Sequence[Encoding], students: Sequence[Encoding]) -> li
 def align_sides(sides: Sequence[Side], teachers: Sequence[Encoding]) -> list[ChunkAlignment]:
     """As `align_all` for sides in shared coordinates; the last one is the student's."""
     units = tracks(sides)
-    size = max((int(unit.stops[-1]) for unit in units if len(unit.stops)), default=0)
+    size = 1 + max((int(unit.stops[-1]) for unit in units if len(unit.stops)), default=0)
     shared = _shared([unit.starts for unit in units], size)
     spans, stops, whole = zip(*map(_unit_chunks, units, shared), strict=True)
     is_sound = np.logical_and.reduce(whole)

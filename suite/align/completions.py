@@ -26,12 +26,16 @@ def in_completions(encoding: Encoding, completions: NDArray[np.int32] | None) ->
     if not len(completions):
         return np.zeros(len(encoding), np.bool_)
     starts = completions[:, 0]
-    is_end = np.isin(encoding.roles, [Role.END, Role.END_OF_TURN])
+    is_end = (encoding.roles == Role.END) | (encoding.roles == Role.END_OF_TURN)
     stops = _with_white_space(encoding, completions[:, 1], encoding.byte_spans[is_end, 0])
     token_starts, token_stops = encoding.byte_spans.T
     place = np.searchsorted(starts, token_starts, side="right") - 1
-    inside = (place >= 0) & (token_starts < stops[place]) & (token_stops <= stops[place])
-    return np.where(encoding.roles == Role.REGULAR, inside, is_end & np.isin(token_starts, stops))
+    inside: NDArray[np.bool_] = (place >= 0) & (token_starts < stops[place])
+    inside &= token_stops <= stops[place]
+    inside &= encoding.roles == Role.REGULAR
+    if is_end.any():
+        inside[is_end] = np.isin(token_starts[is_end], stops)
+    return inside
 
 
 def _with_white_space(

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from suite.align.chats import align_chats
-from suite.align.chunks import ChunkAlignment, align_chunks
+from suite.align.chunks import ChunkAlignment, align_each
 from suite.align.coverage import Coverage, measure_coverage
 from suite.errors import TextError
 from suite.text.chat import ChatEncoding, encode_chat, shares_template
@@ -25,7 +24,9 @@ from suite.text.tokenizers import OpenedTokenizer, SharedText, shared_text
 
 Ints = NDArray[np.int32]
 
-_BATCH = 32
+# Short documents are worth one pass together; long ones would fill the memory.
+_BATCH_DOCUMENTS = 256
+_BATCH_CHARACTERS = 1_000_000
 _NUM_REASONS = 5
 
 
@@ -107,8 +108,7 @@ class DocumentReader:
 
     def read(self, documents: Iterable[tuple[Position, Document]]) -> Iterator[AlignedDocument]:
         """Encode and align, in order."""
-        stream = iter(documents)
-        while batch := list(islice(stream, _BATCH)):
+        for batch in _batches(documents):
             self.counts.num_documents += len(batch)
             texts = [item for item in batch if item[1].messages is None]
             chats = (item for item in batch if item[1].messages is not None)
@@ -123,14 +123,15 @@ class DocumentReader:
     ) -> Iterator[AlignedDocument | None]:
         sides = (self.teacher, self.student)
         shared = [shared_text(document.text or "", sides) for _, document in batch]
+        self.counts.num_normalised += sum(item.num_changed > 0 for item in shared)
+        self.counts.num_changed += sum(item.num_changed for item in shared)
         texts = [item.text for item in shared]
-        encodings = zip(
-            self.teacher.encode_each(texts), self.student.encode_each(texts), strict=True
+        encodings = list(
+            zip(self.teacher.encode_each(texts), self.student.encode_each(texts), strict=True)
         )
-        for (resume, document), item, (teacher, student) in zip(
-            batch, shared, encodings, strict=True
-        ):
-            self._count_changed([item])
+        both = [pair for pair in encodings if all(isinstance(side, Encoding) for side in pair)]
+        alignments = iter(align_each(*zip(*both, strict=True)) if both else ())
+        for (resume, document), (teacher, student) in zip(batch, encodings, strict=True):
             if isinstance(teacher, TextError):
                 self._leave_out(document, teacher)
                 yield None
@@ -140,7 +141,7 @@ class DocumentReader:
             if isinstance(student, TextError):
                 self._leave_out(document, student, by_student=True)
             else:
-                view = StudentView(student, align_chunks(teacher, student), completions)
+                view = StudentView(student, next(alignments), completions)
             yield self._counted(
                 AlignedDocument(document.number, resume, teacher, completions, view)
             )
@@ -181,11 +182,14 @@ class DocumentReader:
 
     @cached_property
     def _templates(self) -> tuple[OpenedTokenizer, OpenedTokenizer]:
-        """Whose template each side's rendering uses: one for both where its tokens allow it."""
+        """Whose template each side's rendering uses: one for both where its tokens allow it.
+
+        A teacher that has a template keeps it, whatever the student.
+        """
         teacher, student = self.teacher, self.student
         if shares_template(teacher, student):
             return teacher, teacher
-        if shares_template(student, teacher):
+        if not teacher.hf.chat_template and shares_template(student, teacher):
             return student, student
         return teacher, student
 
@@ -208,6 +212,20 @@ class DocumentReader:
             coverage = measure_coverage(document.student.alignment, len(document.teacher.text))
             self.counts.coverage += coverage
         return document
+
+
+def _batches(
+    documents: Iterable[tuple[Position, Document]],
+) -> Iterator[list[tuple[Position, Document]]]:
+    batch, num_characters = [], 0
+    for item in documents:
+        batch.append(item)
+        num_characters += len(item[1].text or "")
+        if len(batch) == _BATCH_DOCUMENTS or num_characters >= _BATCH_CHARACTERS:
+            yield batch
+            batch, num_characters = [], 0
+    if batch:
+        yield batch
 
 
 def _chat_view(teacher: ChatEncoding, student: ChatEncoding) -> StudentView:

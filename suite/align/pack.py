@@ -175,9 +175,8 @@ def _piece_chunks(
     student_spans = view.alignment.student_spans[inside]
     begins = (not piece.has_prefix) & (teacher_spans[:, 0] == piece.start)
     begins |= (not student_has_prefix) & (student_spans[:, 0] == student_start)
-    is_begin = held.document.teacher.roles[teacher_spans[:, 0]] == Role.BEGIN
-    is_begin &= view.encoding.roles[student_spans[:, 0]] == Role.BEGIN
-    is_begin &= begins
+    # A begin token is matched with a begin token only.
+    is_begin = begins & (held.document.teacher.roles[teacher_spans[:, 0]] == Role.BEGIN)
     keep = is_begin | ~begins
     found = RowChunks(
         teacher_spans=teacher_spans[keep] - piece.start + piece.has_prefix,

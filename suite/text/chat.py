@@ -70,9 +70,11 @@ def render_chat(tokenizer: OpenedTokenizer, messages: Sequence[Message]) -> Rend
     """Render a conversation with the tokenizer's template, and tell template from content.
 
     Raises:
-        TextError: There is no template, it refuses the conversation, it drops, reorders or changes
-            a content, or a content holds the string of a special token.
+        TextError: There are no messages or no template, the template refuses the conversation, it
+            drops, reorders or changes a content, or a content holds the string of a special token.
     """
+    if not messages:
+        raise TextError("a conversation without messages cannot be rendered; leave it out")
     _check_plain(tokenizer, messages)
     text = _apply(tokenizer, messages)
     marks = [_MARK.format(number) for number in range(len(messages))]
