@@ -71,3 +71,19 @@ def test_the_recorded_quickstart_took_less_than_ten_minutes() -> None:
     [row] = record["rows"]
     assert row["recipe"] == "quickstart"
     assert row["seconds"] < 600
+
+
+def test_the_recorded_alignment_is_fast_and_small() -> None:
+    record = json.loads((REFERENCE / "bench" / "align.json").read_text(encoding="utf-8"))
+    by_name = {(row["what"], row.get("against")): row for row in record["rows"]}
+    novel = by_name["align_chunks", "two pointers over lists"]
+    assert novel["megabytes_per_second"] >= 40
+    assert novel["ratio"] <= 1 / 8
+    assert by_name["align_chunks, one document a call", None]["megabytes_per_second"] >= 15
+    assert by_name["longest_suffix_ids", None]["megabytes_per_second"] >= 5
+    checked = "encoding both sides, every byte checked, one batch"
+    assert by_name["encoding both sides and aligning, one batch", checked]["ratio"] <= 1.2
+    assert by_name["align_chunks alone", None]["bytes_per_byte"] <= 40
+    whole = by_name["suite align, whole process", None]
+    assert whole["num_bytes"] == 10_000_000
+    assert whole["peak_bytes"] < 2.5e9

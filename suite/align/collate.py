@@ -142,4 +142,5 @@ def _pad(arrays: Sequence[NDArray[np.generic]], width: int, value: int = 0) -> T
 
 
 def _width(lengths: Sequence[int], multiple_of: int) -> int:
-    return -(-max(lengths) // multiple_of) * multiple_of
+    # A student that can read none of a batch still gets a token: models refuse empty rows.
+    return -(-max(1, *lengths) // multiple_of) * multiple_of

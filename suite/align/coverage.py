@@ -5,7 +5,6 @@ Legend: N chunks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -178,11 +177,6 @@ def white_space_groups(alignment: ChunkAlignment, text: Encoding) -> NDArray[np.
     is_special = np.diff(alignment.byte_spans)[:, 0] == 0
     closes |= is_gap[: len(closes)] | is_special | np.append(is_special[1:], True)[: len(closes)]
     return np.cumsum(closes) - closes
-
-
-def sum_coverage(parts: Iterable[Coverage]) -> Coverage:
-    """The counts over all texts."""
-    return sum(parts, Coverage())
 
 
 def _ratio(part: float, whole: float) -> float | None:

@@ -1,7 +1,8 @@
 """From a corpus to encodings and their chunks; what cannot be read exactly is counted.
 
 A document that the teacher cannot read is left out. One that only the student cannot read keeps its
-place: the teacher's rows must not depend on the student.
+place: the teacher's rows do not depend on the student. What both sides must share bears on them and
+belongs to what identifies a stored teacher: the normal form, and the chat template.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from suite.align.chats import align_chats
 from suite.align.chunks import ChunkAlignment, align_each
 from suite.align.coverage import Coverage, measure_coverage
 from suite.errors import TextError
-from suite.text.chat import ChatEncoding, encode_chat, shares_template
+from suite.text.chat import ChatEncoding, encode_chat, pick_templates, template_warnings
 from suite.text.corpus import Document, Message, Position
 from suite.text.encoding import Encoding
 from suite.text.tokenizers import OpenedTokenizer, SharedText, shared_text
 
 Ints = NDArray[np.int32]
 
+_BEGINNING = Position()
 # Short documents are worth one pass together; long ones would fill the memory.
 _BATCH_DOCUMENTS = 256
 _BATCH_CHARACTERS = 1_000_000
@@ -54,6 +56,7 @@ class AlignedDocument:
 
     Attributes:
         number: Its place in the data.
+        position: The corpus position to read it from again.
         resume: The corpus position behind it.
         teacher: The teacher's tokens.
         completions: int32 [., 2], the bytes of the teacher's text that losses count; None for all.
@@ -61,10 +64,20 @@ class AlignedDocument:
     """
 
     number: int
+    position: Position
     resume: Position
     teacher: Encoding
     completions: Ints | None
     student: StudentView | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """A document with the positions in front of it and behind it."""
+
+    position: Position
+    resume: Position
+    document: Document
 
 
 @dataclass
@@ -80,6 +93,7 @@ class ReadCounts:
         num_changed: Characters that the normal form replaced.
         coverage: Of all that both sides read.
         reasons: The first sentences about documents that could not be read.
+        warnings: What one side's chat template adds to conversations.
     """
 
     num_documents: int = 0
@@ -90,6 +104,7 @@ class ReadCounts:
     num_changed: int = 0
     coverage: Coverage = field(default_factory=Coverage)
     reasons: list[str] = field(default_factory=list)
+    warnings: tuple[str, ...] = ()
 
     def note(self, number: int, reason: TextError) -> None:
         """Keep one of the first reasons."""
@@ -106,23 +121,30 @@ class DocumentReader:
         self.student = student
         self.counts = ReadCounts()
 
-    def read(self, documents: Iterable[tuple[Position, Document]]) -> Iterator[AlignedDocument]:
-        """Encode and align, in order."""
-        for batch in _batches(documents):
+    def read(
+        self, documents: Iterable[tuple[Position, Document]], position: Position = _BEGINNING
+    ) -> Iterator[AlignedDocument]:
+        """Encode and align, in order.
+
+        Args:
+            documents: Each with the position behind it, as a corpus gives them.
+            position: Where the corpus began to read.
+
+        Raises:
+            ConfigError: There are chats, and a side has no chat template to use.
+        """
+        for batch in _batches(documents, position):
             self.counts.num_documents += len(batch)
-            texts = [item for item in batch if item[1].messages is None]
-            chats = (item for item in batch if item[1].messages is not None)
-            read = self._read_texts(texts)
-            for _, document in batch:
-                found = next(read) if document.messages is None else self._read_chat(*next(chats))
+            read = self._read_texts([item for item in batch if item.document.messages is None])
+            for item in batch:
+                is_text = item.document.messages is None
+                found = next(read) if is_text else self._read_chat(item)
                 if found is not None:
                     yield found
 
-    def _read_texts(
-        self, batch: list[tuple[Position, Document]]
-    ) -> Iterator[AlignedDocument | None]:
+    def _read_texts(self, batch: list[_Item]) -> Iterator[AlignedDocument | None]:
         sides = (self.teacher, self.student)
-        shared = [shared_text(document.text or "", sides) for _, document in batch]
+        shared = [shared_text(item.document.text or "", sides) for item in batch]
         self.counts.num_normalised += sum(item.num_changed > 0 for item in shared)
         self.counts.num_changed += sum(item.num_changed for item in shared)
         texts = [item.text for item in shared]
@@ -131,20 +153,18 @@ class DocumentReader:
         )
         both = [pair for pair in encodings if all(isinstance(side, Encoding) for side in pair)]
         alignments = iter(align_each(*zip(*both, strict=True)) if both else ())
-        for (resume, document), (teacher, student) in zip(batch, encodings, strict=True):
+        for item, (teacher, student) in zip(batch, encodings, strict=True):
             if isinstance(teacher, TextError):
-                self._leave_out(document, teacher)
+                self._leave_out(item.document, teacher)
                 yield None
                 continue
-            completions = self._completions(document, teacher)
+            completions = self._completions(item.document, teacher)
             view = None
             if isinstance(student, TextError):
-                self._leave_out(document, student, by_student=True)
+                self._leave_out(item.document, student, by_student=True)
             else:
                 view = StudentView(student, next(alignments), completions)
-            yield self._counted(
-                AlignedDocument(document.number, resume, teacher, completions, view)
-            )
+            yield self._counted(item, teacher, completions, view)
 
     def _completions(self, document: Document, teacher: Encoding) -> Ints | None:
         """What follows the prompt, in the normal form that was read."""
@@ -154,15 +174,14 @@ class DocumentReader:
         start = len(shared_text(prompt, (self.teacher, self.student)).text.encode())
         return np.array([[start, len(teacher.text)]], np.int32)
 
-    def _read_chat(self, resume: Position, document: Document) -> AlignedDocument | None:
+    def _read_chat(self, item: _Item) -> AlignedDocument | None:
+        document = item.document
         messages = document.messages or ()
         teacher_template, student_template = self._templates
-        shared = [
-            shared_text(message.content, (self.teacher, self.student)) for message in messages
-        ]
+        shared = [shared_text(m.content, (self.teacher, self.student)) for m in messages]
         self._count_changed(shared)
         messages = tuple(
-            Message(message.role, item.text) for message, item in zip(messages, shared, strict=True)
+            Message(message.role, part.text) for message, part in zip(messages, shared, strict=True)
         )
         try:
             teacher = encode_chat(self.teacher, messages, template=teacher_template)
@@ -175,23 +194,13 @@ class DocumentReader:
             view = _chat_view(teacher, student)
         except TextError as error:
             self._leave_out(document, error, by_student=True)
-        found = AlignedDocument(
-            document.number, resume, teacher.encoding, teacher.completion_spans, view
-        )
-        return self._counted(found)
+        return self._counted(item, teacher.encoding, teacher.completion_spans, view)
 
     @cached_property
     def _templates(self) -> tuple[OpenedTokenizer, OpenedTokenizer]:
-        """Whose template each side's rendering uses: one for both where its tokens allow it.
-
-        A teacher that has a template keeps it, whatever the student.
-        """
-        teacher, student = self.teacher, self.student
-        if shares_template(teacher, student):
-            return teacher, teacher
-        if not teacher.hf.chat_template and shares_template(student, teacher):
-            return student, student
-        return teacher, student
+        templates = pick_templates(self.teacher, self.student)
+        self.counts.warnings = template_warnings(*templates)
+        return templates
 
     def _count_changed(self, parts: Sequence[SharedText]) -> None:
         """Count what the normal form did to the parts of one document."""
@@ -206,21 +215,25 @@ class DocumentReader:
             self.counts.num_unread_teacher += 1
         self.counts.note(document.number, reason)
 
-    def _counted(self, document: AlignedDocument) -> AlignedDocument:
-        self.counts.num_empty += len(document.teacher) == 0
-        if document.student is not None:
-            coverage = measure_coverage(document.student.alignment, len(document.teacher.text))
-            self.counts.coverage += coverage
-        return document
+    def _counted(
+        self, item: _Item, teacher: Encoding, completions: Ints | None, view: StudentView | None
+    ) -> AlignedDocument:
+        self.counts.num_empty += len(teacher) == 0
+        if view is not None:
+            self.counts.coverage += measure_coverage(view.alignment, len(teacher.text))
+        number = item.document.number
+        return AlignedDocument(number, item.position, item.resume, teacher, completions, view)
 
 
 def _batches(
-    documents: Iterable[tuple[Position, Document]],
-) -> Iterator[list[tuple[Position, Document]]]:
-    batch, num_characters = [], 0
-    for item in documents:
-        batch.append(item)
-        num_characters += len(item[1].text or "")
+    documents: Iterable[tuple[Position, Document]], position: Position
+) -> Iterator[list[_Item]]:
+    batch: list[_Item] = []
+    num_characters = 0
+    for resume, document in documents:
+        batch.append(_Item(position, resume, document))
+        position = resume
+        num_characters += len(document.text or "")
         if len(batch) == _BATCH_DOCUMENTS or num_characters >= _BATCH_CHARACTERS:
             yield batch
             batch, num_characters = [], 0

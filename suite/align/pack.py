@@ -42,8 +42,8 @@ def pack_rows(
 ) -> Iterator[Row]:
     """Rows of a stream of documents.
 
-    To go on behind a row, read on from the document of its last piece, with that piece's `stop` as
-    `first_token`; if the piece ends its document, from the next document.
+    To go on behind a row, read documents from its `resume`, with its `resume_token` as
+    `first_token`.
 
     Args:
         documents: In order; read only as far as the next row needs.
@@ -64,8 +64,8 @@ def pack_rows(
         for number in [number for number in held if number < pieces[0].document]:
             del held[number]
         parts = [_part(held[piece.document], piece, begin_ids) for piece in pieces]
-        numbers = tuple(held[piece.document].document.number for piece in pieces)
-        yield _join(pieces, numbers, parts, restarts=config.packing == "isolated")
+        own = [held[piece.document].document for piece in pieces]
+        yield _join(pieces, own, parts, restarts=config.packing == "isolated")
 
 
 class _Held:
@@ -192,7 +192,11 @@ def _piece_chunks(
 
 
 def _join(
-    pieces: tuple[Piece, ...], numbers: tuple[int, ...], parts: list[_Part], *, restarts: bool
+    pieces: tuple[Piece, ...],
+    documents: list[AlignedDocument],
+    parts: list[_Part],
+    *,
+    restarts: bool,
 ) -> Row:
     teacher_sizes = [len(part.teacher_ids) for part in parts]
     student_sizes = [len(part.student_ids) for part in parts]
@@ -209,7 +213,7 @@ def _join(
     )
     return Row(
         pieces=pieces,
-        documents=numbers,
+        documents=tuple(document.number for document in documents),
         teacher=RowSide(
             np.concatenate([part.teacher_ids for part in parts]),
             _positions(teacher_sizes, restarts),
@@ -222,6 +226,8 @@ def _join(
         ),
         chunks=chunks,
         counts=sum((part.counts for part in parts), RowCounts(num_rows=1)),
+        resume=documents[-1].resume if pieces[-1].is_last else documents[-1].position,
+        resume_token=0 if pieces[-1].is_last else pieces[-1].stop,
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from suite.align.cut import Piece
+from suite.text.corpus import Position
 
 Ints = NDArray[np.int32]
 Bools = NDArray[np.bool_]
@@ -98,6 +99,8 @@ class Row:
         student: The student's tokens.
         chunks: What both sides share.
         counts: Of this row.
+        resume: The corpus position from which to read on behind the row.
+        resume_token: The teacher token to go on with in the first document from there.
     """
 
     pieces: tuple[Piece, ...]
@@ -106,6 +109,8 @@ class Row:
     student: RowSide
     chunks: RowChunks
     counts: RowCounts
+    resume: Position
+    resume_token: int
 
 
 def concatenate_chunks(parts: Sequence[RowChunks]) -> RowChunks:

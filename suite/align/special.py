@@ -120,6 +120,8 @@ def match_roles(a: Sequence[Role], b: Sequence[Role]) -> list[tuple[int, int]]:
 
     It matches the most of them, equal roles before alike ones (a longest common subsequence).
     """
+    if list(a) == list(b):
+        return [(index, index) for index in range(len(a))]
     best = np.zeros((len(a) + 1, len(b) + 1), np.int64)
     for i in reversed(range(len(a))):
         for j in reversed(range(len(b))):

@@ -10,43 +10,39 @@ from suite.errors import ConfigError
 
 _TERMINAL_BYTES = 2_000
 _PAGE_BYTES = 100_000
+_FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
 @click.argument("text", required=False)
 @click.option("--teacher", required=True, metavar="SOURCE", help="Its tokenizer is the teacher's.")
 @click.option(
-    "--student",
-    default="bytes",
-    show_default=True,
-    metavar="SOURCE",
-    help="The student's; bytes:SOURCE for bytes, bytes for those of the teacher.",
+    "--student", default="bytes", metavar="SOURCE", help="By default the teacher's bytes."
 )
-@click.option(
-    "--file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Read the text from a UTF-8 file instead.",
-)
+@click.option("--file", type=_FILE, help="Read the text from a UTF-8 file instead.")
 @click.option("--chat", is_flag=True, help="The text is a JSON list of messages.")
-@click.option(
-    "--special-tokens", is_flag=True, help="Read special tokens' names in the text as such."
-)
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page.")
-@click.option("--show", type=click.IntRange(min=1), help="Show the first N bytes only.")
+@click.option("--special-tokens", is_flag=True, help="Let the text's special tokens be tokens.")
+@click.option("--teacher-role", multiple=True, metavar="TOKEN=ROLE", help="Where found wrong.")
+@click.option("--student-role", multiple=True, metavar="TOKEN=ROLE", help="Where found wrong.")
+@click.option("--html", type=_FILE, help="Write a page.")
+@click.option("--show", type=click.IntRange(min=1), help="Show the first N bytes (of the page).")
 def align(
     text: str | None,
     *,
     file: Path | None,
     html: Path | None,
     show: int | None,
-    **options: str | bool,
+    **options: str | bool | tuple[str, ...],
 ) -> None:
     """Align TEXT under two tokenizers and say how much their chunks cover.
 
-    A SOURCE is hub:org/name, path:FOLDER, gguf:FILE, package:NAME, or bytes: and one of these.
+    A SOURCE is hub:org/name, path:FOLDER, gguf:FILE, package:NAME or random:tiny, or bytes: and one
+    of these. A ROLE is what a special token is for: begin, end, end_of_turn, header, pad, other.
     """
     if (text is None) == (file is None):
         raise ConfigError("give either TEXT or --file")
+    if options["chat"] and options["special_tokens"]:
+        raise ConfigError("--special-tokens has no effect with --chat; leave it out")
 
     from rich.console import Console
 
@@ -60,11 +56,26 @@ def align(
             student=str(options["student"]),
             is_chat=bool(options["chat"]),
             parse_special=bool(options["special_tokens"]),
+            teacher_roles=_roles("--teacher-role", options["teacher_role"]),
+            student_roles=_roles("--student-role", options["student_role"]),
         ),
     )
-    print_alignment(view_alignment(found, show or _TERMINAL_BYTES), Console())
     if html is not None:
         from suite.pipelines.align import write_page
 
         write_page(html, view_alignment(found, show or _PAGE_BYTES))
+    shown = _TERMINAL_BYTES if html is not None else show or _TERMINAL_BYTES
+    print_alignment(view_alignment(found, shown), Console())
+    if html is not None:
         click.echo(str(html))
+
+
+def _roles(option: str, given: object) -> dict[str, str]:
+    """`TOKEN=ROLE` as pairs; the token itself may hold an equals sign."""
+    roles = {}
+    for item in given if isinstance(given, tuple) else ():
+        token, equals, role = item.rpartition("=")
+        if not equals or not token:
+            raise ConfigError(f"{option} {item}: expected TOKEN=ROLE")
+        roles[token] = role
+    return roles

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from suite.files import write_atomically
 from suite.models.tokenizers import open_source
 from suite.report.alignment_page import render_alignment_page
 from suite.report.alignment_record import AlignmentView, ChunkView, TokenView
-from suite.text.chat import encode_chat, shares_template, template_warnings
+from suite.text.chat import encode_chat, pick_templates, template_warnings
 from suite.text.corpus import Message
 from suite.text.encoding import Encoding, Role
 from suite.text.tokenizers import OpenedTokenizer, shared_text
@@ -40,12 +41,16 @@ class AlignOptions:
         student: A model source, `bytes:SOURCE`, or `bytes` for the bytes of the teacher.
         is_chat: The text is a conversation, a JSON list of messages with role and content.
         parse_special: Read the strings of special tokens in the text as these tokens.
+        teacher_roles: Names of roles of the teacher's special tokens, where those found are wrong.
+        student_roles: The same for the student's.
     """
 
     teacher: str
     student: str = "bytes"
     is_chat: bool = False
     parse_special: bool = False
+    teacher_roles: Mapping[str, str] = field(default_factory=dict)
+    student_roles: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +63,25 @@ class TextAlignment:
     student_encoding: Encoding
     alignment: ChunkAlignment
     num_changed: int
-    warnings: tuple[str, ...]
+    template_warnings: tuple[str, ...]
+
+    @cached_property
+    def facts(self) -> tuple[tuple[str, str], ...]:
+        """The coverage report: labels and values."""
+        return _facts(self)
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should know before training on such text."""
+        long_groups = self.group_lengths.warning
+        return (*self.template_warnings, *([long_groups] if long_groups else []))
+
+    @cached_property
+    def group_lengths(self) -> GroupLengths:
+        """Of the groups of a teacher that closes them at white space."""
+        groups = white_space_groups(self.alignment, self.teacher_encoding)
+        lengths = np.diff(self.alignment.byte_spans)[:, 0]
+        return measure_groups(groups, lengths, len(self.teacher_encoding.text))
 
 
 def align_text(text: str, options: AlignOptions) -> TextAlignment:
@@ -71,8 +94,8 @@ def align_text(text: str, options: AlignOptions) -> TextAlignment:
     if student_spec == "bytes":
         student_spec = f"bytes:{options.teacher.removeprefix('bytes:')}"
     messages = _messages(text) if options.is_chat else ()
-    teacher = open_source(options.teacher, "--teacher")
-    student = open_source(student_spec, "--student")
+    teacher = open_source(options.teacher, "--teacher", options.teacher_roles)
+    student = open_source(student_spec, "--student", options.student_roles)
     if options.is_chat:
         return _align_messages(messages, teacher, student)
     shared = shared_text(text, (teacher, student))
@@ -81,7 +104,13 @@ def align_text(text: str, options: AlignOptions) -> TextAlignment:
     )
     alignment = align_chunks(teachers, students)
     return TextAlignment(
-        teacher, student, teachers, students, alignment, num_changed=shared.num_changed, warnings=()
+        teacher,
+        student,
+        teachers,
+        students,
+        alignment,
+        num_changed=shared.num_changed,
+        template_warnings=(),
     )
 
 
@@ -122,15 +151,20 @@ def view_alignment(found: TextAlignment, max_bytes: int) -> AlignmentView:
         chunks=tuple(
             ChunkView(
                 text=printable(found.teacher_encoding.text[start:stop]),
-                num_teacher=int(np.diff(alignment.teacher_spans[number])[0]),
-                num_student=int(np.diff(alignment.student_spans[number])[0]),
-                num_bytes=int(stop - start),
-                is_special=bool(start == stop),
+                num_teacher=num_teacher,
+                num_student=num_student,
+                num_bytes=stop - start,
+                is_special=start == stop,
             )
-            for number, (start, stop) in enumerate(spans)
+            for (start, stop), num_teacher, num_student in zip(
+                spans.tolist(),
+                np.diff(alignment.teacher_spans)[:, 0].tolist(),
+                np.diff(alignment.student_spans)[:, 0].tolist(),
+                strict=False,
+            )
         ),
-        facts=_facts(found),
-        warnings=_warnings(found),
+        facts=found.facts,
+        warnings=found.warnings,
         num_bytes=num_bytes,
         num_bytes_shown=num_bytes if is_whole else int(spans[-1, 1]),
     )
@@ -164,8 +198,11 @@ def _align_messages(
     sides = (teacher, student)
     shared = [shared_text(message.content, sides) for message in messages]
     messages = [Message(m.role, s.text) for m, s in zip(messages, shared, strict=True)]
-    keeps = bool(teacher.hf.chat_template) and shares_template(teacher, student)
-    chats = [encode_chat(side, messages, template=teacher if keeps else None) for side in sides]
+    templates = pick_templates(teacher, student)
+    chats = [
+        encode_chat(side, messages, template=template)
+        for side, template in zip(sides, templates, strict=True)
+    ]
     return TextAlignment(
         teacher,
         student,
@@ -173,17 +210,20 @@ def _align_messages(
         chats[1].encoding,
         align_chats(*chats),
         sum(item.num_changed for item in shared),
-        () if keeps else template_warnings(teacher, student),
+        template_warnings(*templates),
     )
 
 
 def _messages(text: str) -> tuple[Message, ...]:
     try:
-        return tuple(Message(item["role"], item["content"]) for item in json.loads(text))
-    except (ValueError, KeyError, TypeError) as error:
+        found = [Message(item["role"], item["content"]) for item in json.loads(text)]
+    except (ValueError, KeyError, TypeError):
+        found = []
+    if not found or not all(isinstance(part, str) for m in found for part in (m.role, m.content)):
         raise ConfigError(
             '--chat: expected a JSON list such as [{"role": "user", "content": "..."}]'
-        ) from error
+        )
+    return tuple(found)
 
 
 def _tokens(
@@ -217,22 +257,22 @@ def _facts(found: TextAlignment) -> tuple[tuple[str, str], ...]:
         ("student tokens a chunk", _mean(coverage.student_tokens_per_chunk)),
         *_special_facts(coverage),
     ]
-    lengths = _group_lengths(found)
+    lengths = found.group_lengths
     if lengths.num_groups:
         # Only a model can tell its boundary probabilities; white space is where most of them lie.
         facts += [
-            ("groups per 1,000 bytes, if closed at white space", _mean(lengths.per_1000_bytes)),
+            ("groups per 1,000 bytes, by white space", _mean(lengths.per_1000_bytes)),
             ("bytes a group, mean and longest", f"{_mean(lengths.mean_bytes)}, {lengths.longest}"),
         ]
     if found.num_changed:
-        facts.append(("characters replaced by the shared normal form", f"{found.num_changed:,}"))
+        facts.append(("characters replaced (normal form)", f"{found.num_changed:,}"))
     for side, tokenizer in (("teacher", found.teacher), ("student", found.student)):
         num_dead = int(tokenizer.vocabulary.is_dead.sum())
         facts.append(
             (f"{side}: ids, of these dead", f"{len(tokenizer.vocabulary):,}, {num_dead:,}")
         )
         violations = boundary_violations(tokenizer.vocabulary)
-        facts.append((f"{side}: entries with white space inside", _violations(violations)))
+        facts.append((f"{side}: white space inside entries", _violations(violations)))
     return tuple(facts)
 
 
@@ -240,27 +280,14 @@ def _special_facts(coverage: Coverage) -> list[tuple[str, str]]:
     unmatched = f"{coverage.num_unmatched_teacher}, {coverage.num_unmatched_student}"
     facts = [
         ("special tokens matched", str(coverage.num_special_chunks)),
-        ("special tokens unmatched, teacher and student", unmatched),
+        ("special tokens unmatched (T, S)", unmatched),
         ("chunks broken by them", str(coverage.num_broken)),
     ]
     sides = coverage.num_template_bytes_teacher, coverage.num_template_bytes_student
     if any(sides):
-        facts.append(
-            ("template bytes without counterpart, teacher and student", f"{sides[0]}, {sides[1]}")
-        )
+        facts.append(("template bytes unmatched (T, S)", f"{sides[0]}, {sides[1]}"))
     has_special = coverage.num_special_chunks or unmatched != "0, 0"
     return facts if has_special or any(sides) else []
-
-
-def _group_lengths(found: TextAlignment) -> GroupLengths:
-    groups = white_space_groups(found.alignment, found.teacher_encoding)
-    lengths = np.diff(found.alignment.byte_spans)[:, 0]
-    return measure_groups(groups, lengths, len(found.teacher_encoding.text))
-
-
-def _warnings(found: TextAlignment) -> tuple[str, ...]:
-    warning = _group_lengths(found).warning
-    return (*found.warnings, *([warning] if warning else []))
 
 
 def _violations(found: BoundaryViolations) -> str:

@@ -79,8 +79,18 @@ def byte_tokenizer(
     backend = Tokenizer(models.BPE(vocab=letters, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.decoder = decoders.ByteLevel()
+    source = {token.content: token for token in hf.added_tokens_decoder.values()}
     backend.add_special_tokens(
-        [AddedToken(token, special=True, normalized=False) for token in special]
+        [
+            AddedToken(
+                token,
+                special=True,
+                normalized=False,
+                lstrip=token in source and source[token].lstrip,
+                rstrip=token in source and source[token].rstrip,
+            )
+            for token in special
+        ]
     )
     if tokenizer.adds_begin and tokenizer.begin_id is not None:
         begin = tokenizer.vocabulary.special[tokenizer.begin_id]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from suite.errors import TextError
+from suite.errors import ConfigError, TextError
 from suite.text.corpus import Message
 from suite.text.encoding import Encoding
 from suite.text.tokenizers import OpenedTokenizer, shared_text
@@ -112,16 +112,22 @@ def encode_chat(
     encoding = tokenizer.encode(chat.text, parse_special=True)
     spans, place = [], 0
     for number, content in enumerate(chat.contents):
-        place += len(tokenizer.encode(chat.literals[number], parse_special=True).text)
-        inner = content.strip()
-        start = place + len(content[: content.find(inner)].encode())
-        spans.append((start, start + len(inner.encode())))
-        if encoding.text[slice(*spans[-1])] != inner.encode():
+        inner = content.strip().encode()
+        literal = tokenizer.encode(chat.literals[number], parse_special=True).text
+        # White space around a content may be gone: some special tokens take it in.
+        place = _behind_white_space(encoding.text, place)
+        place += len(literal.strip())
+        tail = len(literal) - len(literal.rstrip())
+        behind = _behind_white_space(encoding.text, place)
+        # An empty content has no first character to stop at: the literal's own end tells.
+        place = behind if inner else min(behind, place + tail)
+        if encoding.text[place : place + len(inner)] != inner:
             raise TextError(
-                f"message {number + 1} cannot be found in what {tokenizer.name} reads; a special"
-                " token of its template strips white space from the content"
+                f"message {number + 1} cannot be found in what {tokenizer.name} reads; leave this"
+                " conversation out"
             )
-        place += len(content.encode())
+        spans.append((place, place + len(inner)))
+        place += len(inner)
     content_spans = np.array(spans, np.int32).reshape(-1, 2)
     return ChatEncoding(encoding, content_spans, tuple(message.role for message in messages))
 
@@ -136,7 +142,27 @@ def shares_template(owner: OpenedTokenizer, reader: OpenedTokenizer) -> bool:
     except TextError:
         return False
     known = set(reader.vocabulary.special.values())
-    return all(s in known for s in owner.vocabulary.special.values() if s in text)
+    return known.issuperset(owner.vocabulary.special_pattern.findall(text))
+
+
+def pick_templates(
+    teacher: OpenedTokenizer, student: OpenedTokenizer
+) -> tuple[OpenedTokenizer, OpenedTokenizer]:
+    """Whose template each side's rendering uses: one for both where its tokens allow it.
+
+    A teacher that has a template keeps it, whatever the student.
+
+    Raises:
+        ConfigError: Some side has no template to use.
+    """
+    if shares_template(teacher, student):
+        return teacher, teacher
+    if not teacher.hf.chat_template and shares_template(student, teacher):
+        return student, student
+    for side in (teacher, student):
+        if not side.hf.chat_template:
+            raise ConfigError(_without_template(side))
+    return teacher, student
 
 
 def injected_text(tokenizer: OpenedTokenizer) -> str:
@@ -150,8 +176,8 @@ def injected_text(tokenizer: OpenedTokenizer) -> str:
     except TextError:
         return ""
     # Special tokens go first: the names of different ones may end alike.
-    for string in tokenizer.vocabulary.special.values():
-        literals = tuple(literal.replace(string, "\n") for literal in literals)
+    pattern = tokenizer.vocabulary.special_pattern
+    literals = tuple(pattern.sub("\n", literal) for literal in literals)
     first, later = literals[0], literals[2]
     same = 0
     while same < min(len(first), len(later)) and first[-1 - same] == later[-1 - same]:
@@ -166,33 +192,33 @@ def template_warnings(teacher: OpenedTokenizer, student: OpenedTokenizer) -> tup
     for side, other, own in ((teacher, student, texts[0]), (student, teacher, texts[1])):
         if own and texts[0] != texts[1]:
             warnings.append(
-                f"the chat template of {side.name} adds {_short(own)!r} before a conversation, that"
-                f" of {other.name} does not; give both a system message of their own"
+                f"the chat template of {side.name} adds {_short(own)!r} before a conversation,"
+                f" which that of {other.name} does not; begin conversations with a system message"
             )
         source = str(side.hf.chat_template)
         if any(function in source for function in _DATE_FUNCTIONS) and source != str(
             other.hf.chat_template
         ):
             warnings.append(
-                f"the chat template of {side.name} may write a date, so that a rendering depends"
-                " on the day; give the date in a system message"
+                f"the chat template of {side.name} may write the day's date, which that of"
+                f" {other.name} does not; use a template that writes none"
             )
     return tuple(warnings)
 
 
 def _check_plain(tokenizer: OpenedTokenizer, messages: Sequence[Message]) -> None:
     for number, message in enumerate(messages, start=1):
-        for string in tokenizer.vocabulary.special.values():
-            if string in message.content:
-                raise TextError(
-                    f"message {number} holds {string!r} as text, which a rendered chat cannot tell"
-                    f" from the special token of {tokenizer.name}; leave this conversation out"
-                )
+        found = tokenizer.vocabulary.special_pattern.search(message.content)
+        if found is not None:
+            raise TextError(
+                f"message {number} holds {found[0]!r} as text, which a rendered chat cannot tell"
+                f" from the special token of {tokenizer.name}; leave this conversation out"
+            )
 
 
 def _apply(tokenizer: OpenedTokenizer, messages: Sequence[Message]) -> str:
     if not tokenizer.hf.chat_template:
-        raise TextError(f"{tokenizer.name} has no chat template; name a tokenizer that has one")
+        raise TextError(_without_template(tokenizer))
     plain = [{"role": message.role, "content": message.content} for message in messages]
     try:
         text: str = tokenizer.hf.apply_chat_template(plain, tokenize=False)
@@ -225,6 +251,16 @@ def _contents(
         contents.append(form)
         place += len(form) + len(behind)
     return tuple(contents)
+
+
+def _behind_white_space(text: bytes, place: int) -> int:
+    while text[place : place + 1].isspace():
+        place += 1
+    return place
+
+
+def _without_template(tokenizer: OpenedTokenizer) -> str:
+    return f"{tokenizer.name} has no chat template; name a tokenizer that has one"
 
 
 def _short(text: str, limit: int = 60) -> str:

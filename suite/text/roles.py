@@ -13,11 +13,12 @@ from typing import Any
 from suite.errors import ConfigError, near_names
 from suite.text.encoding import Role
 
+# Later lines win: a token that also ends texts is an end token. An unknown token is not asked for
+# here: byte-level tokenizers name one that they never emit.
 _ATTRIBUTES = {
+    "pad_token_id": Role.PAD,
     "bos_token_id": Role.BEGIN,
     "eos_token_id": Role.END,
-    "unk_token_id": Role.UNKNOWN,
-    "pad_token_id": Role.PAD,
 }
 _QUESTION, _ANSWER, _MORE = "\ue000question\ue000", "\ue000answer\ue000", "\ue000more\ue000"
 
@@ -31,7 +32,7 @@ def find_roles(hf: Any, given: Mapping[str, Role], name: str) -> dict[int, Role]
         name: The tokenizer's name in messages.
 
     Raises:
-        ConfigError: A string in `given` is no entry of the tokenizer.
+        ConfigError: A string in `given` is no special token of the tokenizer.
     """
     backend = hf.backend_tokenizer
     special = {
@@ -41,8 +42,7 @@ def find_roles(hf: Any, given: Mapping[str, Role], name: str) -> dict[int, Role]
     unknown = _unknown_id(backend.model)
     special |= {unknown} - {None}
     roles = dict.fromkeys(special, Role.OTHER)
-    # Later lines win: an end token that is also used to pad is an end token.
-    for attribute, role in reversed(_ATTRIBUTES.items()):
+    for attribute, role in _ATTRIBUTES.items():
         number = getattr(hf, attribute, None)
         if number is not None:
             roles[number] = role
@@ -51,11 +51,24 @@ def find_roles(hf: Any, given: Mapping[str, Role], name: str) -> dict[int, Role]
     roles |= _roles_in_template(hf, special)
     for token, role in given.items():
         number = backend.token_to_id(token)
-        if number is None:
+        if number not in special:
             known = (backend.id_to_token(known) for known in special)
-            raise ConfigError(f"{name}: no token {token!r}; {near_names(token, known)}")
+            raise ConfigError(f"{name}: no special token {token!r}; {near_names(token, known)}")
         roles[number] = role
     return {number: role for number, role in roles.items() if role != Role.REGULAR}
+
+
+def parse_roles(given: Mapping[str, str], where: str) -> dict[str, Role]:
+    """Roles by their names in a recipe: `begin`, `end_of_turn`, ...
+
+    Raises:
+        ConfigError: No such role.
+    """
+    names = {role.name.lower(): role for role in Role}
+    for token, name in given.items():
+        if name not in names:
+            raise ConfigError(f"{where}: {token!r} has role {name!r}; {near_names(name, names)}")
+    return {token: names[name] for token, name in given.items()}
 
 
 def _unknown_id(model: Any) -> int | None:
@@ -70,22 +83,34 @@ def _unknown_id(model: Any) -> int | None:
     return number
 
 
-def _roles_in_template(hf: Any, special: set[int]) -> dict[int, Role]:
-    """Roles of the special tokens that a chat template writes around the messages."""
-    if not getattr(hf, "chat_template", None):
-        return {}
+def _probe(hf: Any, system: list[dict[str, str]]) -> tuple[str, str, str] | None:
+    """A question with answer, with another question behind it, and waiting for the answer."""
     messages = [
+        *system,
         {"role": "user", "content": _QUESTION},
         {"role": "assistant", "content": _ANSWER},
         {"role": "user", "content": _MORE},
     ]
     try:
-        whole = hf.apply_chat_template(messages[:2], tokenize=False)
-        longer = hf.apply_chat_template(messages, tokenize=False)
-        asked = hf.apply_chat_template(messages[:1], tokenize=False, add_generation_prompt=True)
+        return (
+            hf.apply_chat_template(messages[:-1], tokenize=False),
+            hf.apply_chat_template(messages, tokenize=False),
+            hf.apply_chat_template(messages[:-2], tokenize=False, add_generation_prompt=True),
+        )
     except Exception:
-        # A template may refuse such a conversation; it does so again, and is heard, when used.
+        # Templates raise what they like.
+        return None
+
+
+def _roles_in_template(hf: Any, special: set[int]) -> dict[int, Role]:
+    """Roles of the special tokens that a chat template writes around the messages."""
+    if not getattr(hf, "chat_template", None):
         return {}
+    renderings = _probe(hf, []) or _probe(hf, [{"role": "system", "content": "\ue000"}])
+    if renderings is None:
+        # It refuses any such conversation; it does so again, and is heard, when used.
+        return {}
+    whole, longer, asked = renderings
     before, _, rest = whole.partition(_QUESTION)
     between, _, after = rest.partition(_ANSWER)
     prompt = asked.partition(_QUESTION)[2]

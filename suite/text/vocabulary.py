@@ -63,7 +63,7 @@ class Vocabulary:
         token_bytes: The bytes an entry stands for; none for special and dead ones. [V]
         special: The strings of the special tokens, by id.
         roles: uint8 [V], values of `Role`.
-        is_dead: bool [V], no bytes can be told: an id without entry, or one that no text reaches.
+        is_dead: bool [V], no bytes can be told: an id without entry, or one outside the alphabet.
         is_added: bool [V], found in a text before all others, and splits it.
     """
 
@@ -106,6 +106,12 @@ class Vocabulary:
         ids = {self.token_bytes[token]: int(token) for token in best_last}
         ids.pop(b"", None)
         return ids
+
+    @cached_property
+    def special_pattern(self) -> re.Pattern[str]:
+        """Finds the strings of special tokens in a text, the longest at a place first."""
+        strings = sorted(self.special.values(), key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, strings)) or r"(?!)")
 
     def ids_with_role(self, role: Role) -> tuple[int, ...]:
         """The special tokens of one role, by rising id."""

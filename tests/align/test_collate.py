@@ -17,6 +17,7 @@ from suite.align.collate import BatchSide, DistillBatch, collate
 from suite.align.cut import PackConfig
 from suite.align.pack import pack_rows
 from suite.align.rows import NO_CHUNKS, Row, RowChunks, RowCounts, RowSide
+from suite.text.corpus import Position
 
 # Tokens of each document of a row, on one side.
 LENGTHS = st.lists(st.integers(0, 6), max_size=3)
@@ -51,7 +52,7 @@ def rows(draw: st.DrawFn) -> Row:
         closes=rng.random(num_chunks) < 0.3,
         in_completion=rng.random(num_chunks) < 0.7,
     )
-    return Row((), (), teacher, student, chunks, RowCounts(num_rows=1))
+    return Row((), (), teacher, student, chunks, RowCounts(num_rows=1), Position(), 0)
 
 
 def padded(values: list, width: int, value: object) -> list:
@@ -60,8 +61,8 @@ def padded(values: list, width: int, value: object) -> list:
 
 def assert_side(found: BatchSide, batch: list[Row], name: str, pad_id: int, multiple: int) -> None:
     sides = [getattr(row, name) for row in batch]
-    width = -(-max(len(one.ids) for one in sides) // multiple) * multiple
-    num_chunks = -(-max(len(row.chunks.is_begin) for row in batch) // multiple) * multiple
+    width = -(-max(1, *(len(one.ids) for one in sides)) // multiple) * multiple
+    num_chunks = -(-max(1, *(len(row.chunks.is_begin) for row in batch)) // multiple) * multiple
     assert found.ids.shape == (len(batch), width)
     for number, (row, one) in enumerate(zip(batch, sides, strict=True)):
         size = len(one.ids)
@@ -150,11 +151,13 @@ def test_rows_without_chunks_or_student_tokens_make_a_batch():
     sides = opened("byte-level"), opened("marked")
     unread = packed(texts_of(["a ▁ b"]), sides, PackConfig())
     found = collate(unread)
-    assert found.student.ids.shape == (1, 0)
-    assert found.chunk_mask.shape == found.teacher.chunk_last.shape == (1, 0)
+    # Models refuse rows of no token, so a batch is never that narrow.
+    assert found.student.ids.shape == (1, 1)
+    assert not found.student.token_mask.any()
+    assert not found.hidden_mask.any()
     assert (found.teacher.chunk_index == -1).all()
-    groups = merge_groups(torch.zeros(1, 0), found.chunk_mask, found.always_closes)
-    assert groups.shape == (1, 0)
+    groups = merge_groups(torch.zeros(1, 1), found.chunk_mask, found.always_closes)
+    assert (groups == -1).all()
 
     read = packed(texts_of(["fox"]), sides, PackConfig())
     both = collate([*unread, *read])

@@ -13,9 +13,12 @@ from transformers import PreTrainedTokenizerFast
 
 from suite.align.chats import align_chats
 from suite.align.chunks import align_chunks
-from suite.align.coverage import measure_coverage, sum_coverage
+from suite.align.coverage import Coverage, measure_coverage
+from suite.align.cut import PackConfig
 from suite.align.documents import AlignedDocument, DocumentReader
-from suite.errors import TextError
+from suite.align.pack import pack_rows
+from suite.align.rows import Row
+from suite.errors import ConfigError, TextError
 from suite.text.chat import encode_chat
 from suite.text.corpus import Document, Message, Position
 from suite.text.encoding import Encoding
@@ -88,7 +91,7 @@ def test_documents_are_read_in_order_as_each_is_alone(teacher: str, student: str
         np.testing.assert_array_equal(item.student.alignment.student_spans, whole.student_spans)
         assert (item.completions, item.student.completions, item.student.contents) == (None,) * 3
         coverage.append(measure_coverage(whole, len(encodings[0].text)))
-    assert reader.counts.coverage == sum_coverage(coverage)
+    assert reader.counts.coverage == sum(coverage, Coverage())
     assert reader.counts.num_documents == len(documents)
     assert reader.counts.num_empty == 12
     assert reader.counts.reasons == []
@@ -155,7 +158,6 @@ def test_the_teachers_side_is_the_same_for_every_student() -> None:
         opened("bytes:marked"),
         lacking_newline(),
         make(PLAIN),
-        make(None),
     ]
     sides = [read(DocumentReader(opened("marked"), student), documents) for student in students]
     for side in sides[1:]:
@@ -314,3 +316,44 @@ def test_nothing_gives_nothing() -> None:
     assert read(reader, []) == []
     assert reader.counts.num_documents == 0
     assert reader.counts.coverage.byte_share is None
+
+
+def test_a_side_without_a_template_to_use_stops_at_the_first_chat() -> None:
+    reader = DocumentReader(opened("marked"), make(None))
+    with pytest.raises(ConfigError) as error:
+        read(reader, [*texts("a"), Document(1, messages=CHAT)])
+    assert str(error.value) == ("given has no chat template; name a tokenizer that has one")
+
+
+def test_what_one_template_adds_is_kept_as_a_warning() -> None:
+    reader = DocumentReader(make("Be brief.\n<h>" + PLAIN), opened("byte-level"))
+    assert reader.counts.warnings == ()
+    read(reader, [Document(0, messages=CHAT)])
+    [warning] = reader.counts.warnings
+    assert "adds 'Be brief.' before a conversation" in warning
+
+
+def test_rows_can_be_gone_on_with_from_each_ones_position() -> None:
+    corpus = texts("one two three four five", "▁", "six seven eight nine ten", "", "eleven twelve")
+    sides = opened("marked"), opened("byte-level")
+    config = PackConfig(length=7)
+
+    def rows(start: Position, first_token: int) -> list[Row]:
+        documents = [
+            (Position(0, index + 1), document)
+            for index, document in enumerate(corpus)
+            if index >= start.index
+        ]
+        found = DocumentReader(*sides).read(documents, start)
+        return list(pack_rows(found, *sides, config, first_token=first_token))
+
+    whole = rows(Position(), 0)
+    assert any(row.resume_token for row in whole)
+    for number, row in enumerate(whole):
+        rest = rows(row.resume, row.resume_token)
+        assert [r.teacher.ids.tolist() for r in rest] == [
+            r.teacher.ids.tolist() for r in whole[number + 1 :]
+        ]
+        assert [r.chunks.teacher_spans.tolist() for r in rest] == [
+            r.chunks.teacher_spans.tolist() for r in whole[number + 1 :]
+        ]

@@ -89,6 +89,13 @@ def test_a_special_token_in_a_text_is_text_unless_asked(tiny_model: Path) -> Non
     assert "special tokens matched 1" in " ".join(as_token.stdout.split())
 
 
+def test_a_role_that_was_found_wrong_can_be_given(tiny_model: Path) -> None:
+    roles = ["--teacher-role", "<pad>=header", "--student-role", "<pad>=header"]
+    result = call("--teacher", f"path:{tiny_model}", "--special-tokens", *roles, "a<pad>")
+    assert result.exit_code == 0, result.output
+    assert "<pad>(header)" in result.stdout
+
+
 @pytest.fixture
 def with_template(tiny_model_merges: Path, tmp_path: Path) -> Path:
     import shutil
@@ -134,13 +141,35 @@ def test_long_groups_are_warned_of(tiny_model: Path) -> None:
             '--chat: expected a JSON list such as [{"role": "user", "content": "..."}]',
         ),
         (
+            ["--chat", '[{"role": "user", "content": null}]'],
+            USAGE,
+            '--chat: expected a JSON list such as [{"role": "user", "content": "..."}]',
+        ),
+        (
+            ["--chat", "--special-tokens", "[]"],
+            USAGE,
+            "--special-tokens has no effect with --chat; leave it out",
+        ),
+        (["--teacher-role", "<end>", "a"], USAGE, "--teacher-role <end>: expected TOKEN=ROLE"),
+        (
+            ["--teacher-role", "<end>=stop", "a"],
+            USAGE,
+            "--teacher path:{model}: '<end>' has role 'stop'; known: begin, end, end_of_turn,"
+            " header, other, pad, regular, unknown",
+        ),
+        (
+            ["--student-role", "<stop>=end", "a"],
+            USAGE,
+            "path:{model}: no special token '<stop>'; known: <begin>, <end>, <pad>",
+        ),
+        (
             ["--chat", '[{"role": "user"}]'],
             USAGE,
             '--chat: expected a JSON list such as [{"role": "user", "content": "..."}]',
         ),
         (
             ["--chat", '[{"role": "user", "content": "a"}]'],
-            FAILED,
+            USAGE,
             "path:{model} has no chat template; name a tokenizer that has one",
         ),
         (
@@ -191,6 +220,7 @@ def test_a_folder_without_a_tokenizer_and_a_damaged_one_are_named(tmp_path: Path
     (tmp_path / "tokenizer.json").write_text("{", encoding="utf-8")
     result = call("--teacher", f"path:{tmp_path}", "a")
     assert error_of(result).startswith(
-        f"--teacher path:{tmp_path}: the tokenizer in {tmp_path} cannot be opened ("
+        f"--teacher path:{tmp_path}: the tokenizer in {tmp_path} is damaged or of an unknown kind ("
     )
+    assert error_of(result).endswith("); save it again with save_pretrained")
     assert result.exit_code == FAILED

