@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from suite.errors import ConfigError, TextError, near_names
-from suite.text.encoding import Encoding, Role, split_encodings
+from suite.text.encoding import Encoding, Role, byte_spans, split_encodings
 from suite.text.suffix_trie import NO_BYTE, SuffixTrie
 from suite.text.vocabulary import Vocabulary, byte_alphabet
 
@@ -45,6 +45,20 @@ def encode_bytes_each(texts: Sequence[bytes]) -> Iterator[Encoding]:
     ids = np.frombuffer(b"".join(texts), np.uint8).astype(np.int32)
     counts = [len(text) for text in texts]
     return split_encodings(texts, counts, ids, np.ones(len(ids), np.int32))
+
+
+def encode_bytes_and_special(text: str, vocabulary: Vocabulary) -> Encoding:
+    """A text as a byte-level tokenizer reads it whose special tokens take no white space."""
+    number_of = {string: number for number, string in vocabulary.special.items()}
+    pieces, ids, place = [], [], 0
+    for match in vocabulary.special_pattern.finditer(text):
+        pieces.append(text[place : match.start()].encode())
+        ids += [np.frombuffer(pieces[-1], np.uint8), [number_of[match[0]]]]
+        place = match.end()
+    pieces.append(text[place:].encode())
+    joined = np.concatenate([*ids, np.frombuffer(pieces[-1], np.uint8)]).astype(np.int32)
+    spans = byte_spans((joined < NUM_BYTES).astype(np.int32))
+    return Encoding(b"".join(pieces), joined, spans, vocabulary.roles[joined])
 
 
 def byte_tokenizer(

@@ -19,7 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from suite.errors import TextError
-from suite.text.bytelevel import encode_bytes_each, is_byte_vocabulary
+from suite.text.bytelevel import (
+    encode_bytes_and_special,
+    encode_bytes_each,
+    is_byte_vocabulary,
+)
 from suite.text.encoding import Encoding, Role, byte_spans, split_encodings
 from suite.text.roles import find_roles
 from suite.text.vocabulary import Vocabulary, read_scheme, read_vocabulary
@@ -38,6 +42,7 @@ class OpenedTokenizer:
         adds_begin: The tokenizer itself puts `begin_id` before a text.
         normal_form: The Unicode normal form it applies to a text first, `NFC` or none.
         is_byte_level: Its regular tokens are the 256 bytes.
+        strips: Some special token takes in the white space around it.
     """
 
     name: str
@@ -47,6 +52,7 @@ class OpenedTokenizer:
     adds_begin: bool
     normal_form: Literal["NFC"] | None
     is_byte_level: bool
+    strips: bool
 
     def encode(self, text: str, *, parse_special: bool = False) -> Encoding:
         """Tokenise a text, without begin token.
@@ -81,6 +87,9 @@ class OpenedTokenizer:
     ) -> Iterator[Encoding | TextError]:
         if self.is_byte_level and not parse_special:
             yield from encode_bytes_each([text.encode() for text in texts])
+            return
+        if self.is_byte_level and not self.strips:
+            yield from (encode_bytes_and_special(text, self.vocabulary) for text in texts)
             return
         backend = self.hf.backend_tokenizer
         _read_whole(backend, parse_special=parse_special)
@@ -229,6 +238,10 @@ def open_tokenizer(
         adds_begin=added is not None,
         normal_form=scheme.normal_form,
         is_byte_level=is_byte_vocabulary(vocabulary),
+        strips=any(
+            token.lstrip or token.rstrip or token.single_word
+            for token in backend.get_added_tokens_decoder().values()
+        ),
     )
 
 
