@@ -24,8 +24,8 @@ class RowSide:
 
     Attributes:
         ids: int32 [T].
-        position_ids: int32 [T]; in isolated rows they start at 0 at each document. A model keeps the
-            documents apart only if it is given these, no attention mask and `use_cache=False`.
+        position_ids: int32 [T]; in isolated rows they start at 0 at each document. A model keeps
+            documents apart only if it gets these, no attention mask and `use_cache=False`.
         loss_mask: bool [T], True where a token has a log-probability that losses count: it is in a
             completion and not the first of its document.
     """

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Sequence
 from functools import lru_cache
-from importlib.resources import files
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from suite.report.alignment_record import (
@@ -23,43 +19,29 @@ from suite.report.alignment_record import (
     size_line,
     visible,
 )
-from suite.report.formatting import one_line
+from suite.report.page import render_page
 
 LINE_BREAK = "<br>"
 
 
 def render_alignment_page(view: AlignmentView) -> str:
-    """The whole page: pointing at a chunk lights its tokens in both rows.
-
-    The page's policy allows only its own script, by hash, so text that slipped through the
-    escaping still could not run or load anything.
-    """
-    folder = files("suite.report") / "html"
-    script = (folder / "alignment.js").read_text(encoding="utf-8")
-    styles = [
-        (folder / name).read_text(encoding="utf-8") for name in ("style.css", "alignment.css")
-    ]
-    digest = hashlib.sha256(script.encode()).digest()
+    """The whole page: pointing at a chunk lights its tokens in both rows."""
     sides = (
         ("Teacher", view.teacher_name, view.teacher_tokens),
         ("Student", view.student_name, view.student_tokens),
     )
-    return (
-        _environment()
-        .get_template("alignment.html.j2")
-        .render(
-            view=view,
-            note=size_line(view),
-            rows=[
-                (side, name, counted(len(tokens), "token"), row_markup(tokens))
-                for side, name, tokens in sides
-            ],
-            num_chunks=counted(len(view.chunks), "chunk"),
-            chunks=_script_data(view),
-            style=Markup("\n".join(styles)),
-            script=Markup(script),
-            script_hash=base64.b64encode(digest).decode(),
-        )
+    return render_page(
+        "alignment.html.j2",
+        styles=["style.css", "alignment.css"],
+        script="alignment.js",
+        view=view,
+        note=size_line(view),
+        rows=[
+            (side, name, counted(len(tokens), "token"), row_markup(tokens))
+            for side, name, tokens in sides
+        ],
+        num_chunks=counted(len(view.chunks), "chunk"),
+        chunks=_script_data(view),
     )
 
 
@@ -136,16 +118,3 @@ def _ids_by_chunk(tokens: Sequence[TokenView]) -> dict[int, list[int]]:
         if token.chunk is not None:
             ids.setdefault(token.chunk, []).append(token.id)
     return ids
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("suite.report", "html"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters["one_line"] = one_line
-    return environment

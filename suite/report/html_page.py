@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from suite.records import Cell, Column, Row, Sample, Table
 from suite.report.formatting import (
@@ -24,6 +18,7 @@ from suite.report.formatting import (
     size_text,
 )
 from suite.report.notes import footnotes, legend, marks
+from suite.report.page import render_page
 
 
 @dataclass(frozen=True)
@@ -84,42 +79,18 @@ class ColumnSamples:
 
 
 def render_html(table: Table, samples: Sequence[Sample], *, max_samples: int = 20) -> str:
-    """The whole page, with at most `max_samples` items for each task and model.
-
-    The page's policy allows only its own script, by hash, so text that slipped through the
-    escaping still could not run or load anything.
-    """
-    folder = files("suite.report") / "html"
-    script = (folder / "sort.js").read_text(encoding="utf-8")
-    digest = hashlib.sha256(script.encode()).digest()
-    return (
-        _environment()
-        .get_template("index.html.j2")
-        .render(
-            table=table,
-            columns=_columns(table),
-            rows=[_row(table, row, footnotes(table)) for row in table.rows],
-            legend=legend(table),
-            footnotes=footnotes(table),
-            samples=_samples(table, samples, max_samples),
-            style=Markup((folder / "style.css").read_text(encoding="utf-8")),
-            script=Markup(script),
-            script_hash=base64.b64encode(digest).decode(),
-        )
+    """The whole page, with at most `max_samples` items for each task and model."""
+    return render_page(
+        "index.html.j2",
+        styles=["style.css"],
+        script="sort.js",
+        table=table,
+        columns=_columns(table),
+        rows=[_row(table, row, footnotes(table)) for row in table.rows],
+        legend=legend(table),
+        footnotes=footnotes(table),
+        samples=_samples(table, samples, max_samples),
     )
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("suite.report", "html"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters["one_line"] = one_line
-    return environment
 
 
 def _columns(table: Table) -> list[ColumnView]:
