@@ -96,7 +96,7 @@ def test_what_opening_tells() -> None:
         "BEGIN": [],
         "END": [],
         "PAD": [],
-        "UNKNOWN": ["<|endoftext|>"],
+        "UNKNOWN": [],
         "END_OF_TURN": ["<|im_end|>"],
         "HEADER": ["<|im_start|>"],
     }
