@@ -321,7 +321,7 @@ def test_documents_are_forgotten_behind_their_last_row():
 
 def test_the_work_for_a_row_does_not_grow_with_its_document():
     sides = opened("bytes:byte-level"), opened("bytes:marked")
-    (document,) = aligned(texts_of(["The fox " * 100_000]), sides)
+    (document,) = aligned(texts_of(["The fox " * 400_000]), sides)
     num_tokens = len(document.teacher)
     rows = pack_rows([document], *sides, PackConfig(length=2048))
     next(rows)
