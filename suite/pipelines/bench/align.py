@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from suite.align.chunks import align_chunks, align_each
-from suite.errors import SuiteError
+from suite.errors import ConfigError, SuiteError
 from suite.models.tokenizers import open_source
 from suite.pipelines.align import read_text
 from suite.pipelines.bench.record import open_folder, write_record
@@ -78,8 +78,14 @@ def record_align(teacher_spec: str, novel: Path, documents: Path, output: Path) 
 
 def _read_documents(path: Path) -> list[str]:
     """The text fields of each line, joined by newlines."""
-    rows = (json.loads(line) for line in read_text(path).splitlines() if line)
-    return ["\n".join(value for value in row.values() if isinstance(value, str)) for row in rows]
+    texts = []
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        try:
+            values = json.loads(line).values() if line.strip() else ()
+        except (ValueError, AttributeError) as error:
+            raise ConfigError(f"{path}: line {number} is no JSON object") from error
+        texts.append("\n".join(value for value in values if isinstance(value, str)))
+    return [text for text in texts if text]
 
 
 def _alignment_speed(

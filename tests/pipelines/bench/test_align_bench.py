@@ -57,3 +57,12 @@ def test_the_record_names_every_measurement(
     # A process that has imported torch holds more than this, whatever it aligned.
     assert whole["peak_bytes"] > 50_000_000
     assert by_name["align_chunks alone", None]["bytes_per_byte"] > 0
+
+
+def test_documents_that_are_no_json_lines_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "documents.jsonl"
+    file.write_text('{"q": "a"}\n\n[1]\n', encoding="utf-8")
+    arguments = ["--novel", str(file), "--documents", str(file), "--output", str(tmp_path)]
+    result = CliRunner().invoke(main, ["bench", "align", *arguments])
+    assert result.exit_code == 2
+    assert result.stderr == f"error: {file}: line 3 is no JSON object\n"
