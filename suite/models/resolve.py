@@ -49,13 +49,7 @@ def check_entry(entry: ModelConfig) -> None:
             _check_model_folder(source.path)
             if entry.tokenizer is None:
                 _check_tokenizer_folder(source.path)
-        if source.gguf is not None:
-            if not source.gguf.is_file():
-                raise ModelError(f"{source.gguf} does not exist; give a .gguf file")
-            check_reader(source.gguf)
-        if source.package is not None:
-            packages.check_installed(source.package)
-            check_reader(source.package)
+        _check_packed(source)
         if entry.quantization is not None and importlib.util.find_spec("bitsandbytes") is None:
             raise ModelError(
                 f"quantization {entry.quantization} needs the package bitsandbytes;"
@@ -108,7 +102,8 @@ def resolve_tokenizer(source: Source) -> Path:
         if not folder.is_dir():
             raise ModelError(f"{folder} is not a folder; give one with a tokenizer")
     else:
-        folder = _source_folder(ModelConfig(name=str(source), source=source))
+        _check_packed(source)
+        folder = _source_folder(ModelConfig(name=source.kind, source=source))
     if not _has_tokenizer(folder):
         raise ModelError(f"{folder} has no tokenizer; give a folder with a tokenizer.json")
     return folder
@@ -126,6 +121,17 @@ class _Named:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, SuiteError):
             raise type(error)(f"model '{self.name}': {error}") from error
+
+
+def _check_packed(source: Source) -> None:
+    """Check a source whose model has to be unpacked from a file or a package first."""
+    if source.gguf is not None:
+        if not source.gguf.is_file():
+            raise ModelError(f"{source.gguf} does not exist; give a .gguf file")
+        check_reader(source.gguf)
+    if source.package is not None:
+        packages.check_installed(source.package)
+        check_reader(source.package)
 
 
 def _source_folder(entry: ModelConfig) -> Path:

@@ -183,6 +183,12 @@ def test_long_groups_are_warned_of(tiny_model: Path) -> None:
             "--student path:/nowhere: /nowhere is not a folder; give one with a tokenizer",
         ),
         (
+            ["--student", f"gguf:/nowhere/{'long' * 20}.gguf", "a"],
+            FAILED,
+            f"--student gguf:/nowhere/{'long' * 20}.gguf: /nowhere/{'long' * 20}.gguf does not"
+            " exist; give a .gguf file",
+        ),
+        (
             ["--student", "hub:org/name", "a"],
             FAILED,
             "--student hub:org/name: hub:org/name is not in the local cache and the hub is switched"
