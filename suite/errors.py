@@ -34,6 +34,14 @@ class HarnessError(SuiteError):
     """A task that cannot be built or scored."""
 
 
+class ShapeError(SuiteError):
+    """Tensors that do not belong together."""
+
+
+class CacheError(SuiteError):
+    """A stored teacher that is damaged, unfinished or made for something else."""
+
+
 class RecordError(SuiteError):
     """A result file that cannot be read."""
 

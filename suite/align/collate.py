@@ -53,6 +53,7 @@ class DistillBatch:
         always_closes: bool [B, N], a group ends at this chunk whatever the teacher says.
         in_completion: bool [B, N], all of its text is in a completion.
         chunk_bytes: int64 [B, N], 0 at padding.
+        more_teachers: The tokens of further teachers, with chunks that all sides share.
     """
 
     teacher: BatchSide
@@ -62,6 +63,12 @@ class DistillBatch:
     always_closes: Tensor
     in_completion: Tensor
     chunk_bytes: Tensor
+    more_teachers: tuple[BatchSide, ...] = ()
+
+    @property
+    def teachers(self) -> tuple[BatchSide, ...]:
+        """The sides of all teachers."""
+        return (self.teacher, *self.more_teachers)
 
 
 def collate(

@@ -1,0 +1,1 @@
+"""Hidden states -> log-probabilities of tokens and chunks."""

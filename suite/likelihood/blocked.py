@@ -1,0 +1,192 @@
+"""Log-probabilities and their gradient from one block of logits at a time.
+
+The vocabulary is cut into blocks, not the tokens: then the head's gradient of a block is complete
+after one product, and a head in half precision needs no float32 copy of its gradient. What spans
+blocks is a few numbers a row. Logits are computed again for the gradient.
+
+With g and h the gradients of a row's two outputs, p its softmax, P the boundary set's mass, y the
+target (arXiv 2503.20083 gives the loss; the gradient follows from it):
+
+    dlogits = g onehot(y) + p (h 1_set / P - (g + h))
+
+which is taken as q (h (1 - P) - g P) inside the set, q = p / P being its own softmax, and as
+-p (g + h) outside: no number overflows however small P is.
+
+Legend: T tokens, V vocabulary, C entries of a block, D hidden size; K = 2 with a boundary set
+(0 outside it, 1 inside), else 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from suite.likelihood import block_math
+from suite.likelihood.block_math import Block, RowGradients, RowSums
+
+# Logits of a block, float32: 32 MB where caches are, 256 MB where products want width.
+_BLOCK_LOGITS = {"cpu": 2**23, "cuda": 2**26}
+_ENTRIES_MULTIPLE = 128
+
+
+def choose_block_size(num_tokens: int, num_entries: int, device: str) -> int:
+    """Entries of the vocabulary in a block, for a device type."""
+    wanted = _BLOCK_LOGITS.get(device, _BLOCK_LOGITS["cpu"]) // max(1, num_tokens)
+    rounded = max(1, wanted // _ENTRIES_MULTIPLE) * _ENTRIES_MULTIPLE
+    return min(rounded, num_entries)
+
+
+@dataclass(frozen=True)
+class Products:
+    """In which dtypes matrix products are taken, and what works on a block of logits.
+
+    Attributes:
+        operands: Dtype of what is multiplied.
+        sums: Dtype of what is added up, and of the results: float32, or float64.
+        gradients: Dtype of the logits' gradient when it is multiplied.
+        uses_kernels: Blocks go through Triton.
+    """
+
+    operands: torch.dtype
+    sums: torch.dtype
+    gradients: torch.dtype
+    uses_kernels: bool
+
+    @classmethod
+    def of(cls, hidden: Tensor, *, uses_kernels: bool) -> Products:
+        """Those for hidden states, under autocast if that is on."""
+        device = hidden.device.type
+        operands = hidden.dtype
+        if torch.is_autocast_enabled(device):
+            operands = torch.get_autocast_dtype(device)
+        sums = torch.float64 if operands == torch.float64 else torch.float32
+        # Only CUDA multiplies half precision into float32 results.
+        gradients = operands if device == "cuda" else sums
+        return cls(operands, sums, gradients, uses_kernels)
+
+    def logits(self, hidden: Tensor, weight: Tensor) -> Tensor:
+        """[T, C] in the dtype of sums."""
+        if self.operands == self.sums or not hidden.is_cuda:
+            return (hidden @ weight.T).to(self.sums)
+        return torch.mm(hidden, weight.T, out_dtype=self.sums)
+
+    def add_product(self, total: Tensor, left: Tensor, right: Tensor) -> None:
+        """`total += left @ right` in the dtype of sums."""
+        left, right = left.to(self.gradients), right.to(self.gradients)
+        if self.gradients == self.sums:
+            total.addmm_(left, right)
+        else:
+            total += torch.mm(left, right, out_dtype=self.sums)
+
+    def product_into(self, place: Tensor, left: Tensor, right: Tensor) -> None:
+        """`place = left @ right`, summed in the dtype of sums, rounded once."""
+        left, right = left.to(self.gradients), right.to(self.gradients)
+        if place.dtype == self.gradients:
+            torch.mm(left, right, out=place)
+        elif self.gradients == self.sums:
+            place.copy_(left @ right)
+        else:
+            place.copy_(torch.mm(left, right, out_dtype=self.sums))
+
+    def math(self) -> Any:
+        """The module that works on blocks."""
+        if not self.uses_kernels:
+            return block_math
+        from suite.likelihood.kernels import launch
+
+        return launch
+
+
+@dataclass(frozen=True)
+class BlockPlan:
+    """How the vocabulary is cut, and what is the same for all blocks.
+
+    Attributes:
+        num_entries: Entries that are read.
+        block_size: Entries of a block.
+        softcap: As in `LogProbOptions`.
+        products: How blocks are computed.
+    """
+
+    num_entries: int
+    block_size: int
+    softcap: float | None
+    products: Products
+
+    def blocks(self, bias: Tensor | None, boundary_mask: Tensor | None) -> Iterator[Block]:
+        """The blocks, in order; bias and mask are [V]."""
+        for start in range(0, self.num_entries, self.block_size):
+            stop = min(start + self.block_size, self.num_entries)
+            yield Block(
+                start=start,
+                stop=stop,
+                bias=None if bias is None else bias[start:stop],
+                inside=None if boundary_mask is None else boundary_mask[start:stop],
+                softcap=self.softcap,
+            )
+
+    def room(self, like: Tensor) -> Tensor:
+        """Room for a gradient, not written yet; 0 where no block comes."""
+        found = torch.empty_like(like)
+        found[self.num_entries :] = 0
+        return found
+
+
+class BlockedLogProbs(torch.autograd.Function):
+    """`token_log_probs` by blocks; returns token and boundary, each [T]."""
+
+    @staticmethod
+    def forward(  # noqa: D102
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        boundary_mask: Tensor | None,
+        plan: BlockPlan,
+    ) -> tuple[Tensor, Tensor]:
+        products = plan.products
+        math = products.math()
+        sums = RowSums.empty(len(hidden), boundary_mask is not None, hidden.device, products.sums)
+        with torch.autocast(hidden.device.type, enabled=False):
+            operand = hidden.to(products.operands)
+            for block in plan.blocks(bias, boundary_mask):
+                logits = products.logits(operand, block.rows(weight).to(products.operands))
+                math.reduce_block(logits, targets, block, sums)
+        token, boundary, normalisers = sums.log_probs()
+        ctx.save_for_backward(hidden, weight, bias, targets, boundary_mask, normalisers, boundary)
+        ctx.plan = plan
+        return token, boundary
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
+        hidden, weight, bias, targets, boundary_mask, normalisers, boundary = ctx.saved_tensors
+        plan: BlockPlan = ctx.plan
+        products = plan.products
+        math = products.math()
+        rows = RowGradients.of(gradients[0], gradients[1], boundary, normalisers)
+        wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
+        d_hidden = torch.zeros_like(hidden, dtype=products.sums) if wants_hidden else None
+        d_weight = plan.room(weight) if wants_weight else None
+        d_bias = plan.room(bias) if wants_bias else None
+        with torch.autocast(hidden.device.type, enabled=False):
+            operand = hidden.to(products.operands)
+            for block in plan.blocks(bias, boundary_mask):
+                own = block.rows(weight).to(products.operands)
+                logits = products.logits(operand, own)
+                d_logits = math.block_gradient(logits, targets, block, rows, products.gradients)
+                if d_hidden is not None:
+                    products.add_product(d_hidden, d_logits, own)
+                if d_weight is not None:
+                    products.product_into(block.rows(d_weight), d_logits.T, operand)
+                if d_bias is not None:
+                    block.rows(d_bias).copy_(d_logits.sum(dim=0, dtype=products.sums))
+        if d_hidden is not None:
+            d_hidden = d_hidden.to(hidden.dtype)
+        return d_hidden, d_weight, d_bias, None, None, None

@@ -1,0 +1,1 @@
+"""Triton kernels; each has a twin in plain PyTorch with the same signature."""
