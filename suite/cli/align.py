@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from suite.cli.roles import read_roles
 from suite.errors import ConfigError
 
 _TERMINAL_BYTES = 2_000
@@ -32,7 +34,7 @@ def align(
     file: Path | None,
     html: Path | None,
     show: int | None,
-    **options: str | bool | tuple[str, ...],
+    **options: Any,
 ) -> None:
     """Align TEXT under two tokenizers and say how much their chunks cover.
 
@@ -52,12 +54,12 @@ def align(
     found = align_text(
         read_text(file) if file is not None else text or "",
         AlignOptions(
-            teacher=str(options["teacher"]),
-            student=str(options["student"]),
-            is_chat=bool(options["chat"]),
-            parse_special=bool(options["special_tokens"]),
-            teacher_roles=_roles("--teacher-role", options["teacher_role"]),
-            student_roles=_roles("--student-role", options["student_role"]),
+            teacher=options["teacher"],
+            student=options["student"],
+            is_chat=options["chat"],
+            parse_special=options["special_tokens"],
+            teacher_roles=read_roles("--teacher-role", options["teacher_role"]),
+            student_roles=read_roles("--student-role", options["student_role"]),
         ),
     )
     if html is not None:
@@ -68,14 +70,3 @@ def align(
     print_alignment(view_alignment(found, shown), Console())
     if html is not None:
         click.echo(str(html))
-
-
-def _roles(option: str, given: object) -> dict[str, str]:
-    """`TOKEN=ROLE` as pairs; the token itself may hold an equals sign."""
-    roles = {}
-    for item in given if isinstance(given, tuple) else ():
-        token, equals, role = item.rpartition("=")
-        if not equals or not token:
-            raise ConfigError(f"{option} {item}: expected TOKEN=ROLE")
-        roles[token] = role
-    return roles
