@@ -87,3 +87,72 @@ class RunProgress:
     def line(self, text: str) -> None:
         """Print one line above the bar."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class DocumentProgress:
+    """One bar for work on documents: how many are done, tokens a second, time left."""
+
+    def __init__(self, console: Console, label: str, total: int | None) -> None:
+        """`total` is the number of documents; None if it is not known."""
+        self.console = console
+        self._label = label
+        self._total = total
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}", style="dim", markup=False),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._task = self._bar.add_task(label, total=total, rate="")
+        self.num_done = 0
+        self.begin(0)
+
+    def __enter__(self) -> DocumentProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def begin(self, num_done: int) -> None:
+        """From here on time counts; so many documents were done before."""
+        self.num_done = self._first = num_done
+        self._num_tokens = 0
+        self._start = self._last_line = time.monotonic()
+        self._bar.reset(self._task, completed=num_done)
+
+    def advance(self, num_done: int, num_tokens: int) -> None:
+        """So many documents are done by now, with so many more tokens than at the last call."""
+        self.num_done = num_done
+        self._num_tokens += num_tokens
+        now = time.monotonic()
+        seconds = max(now - self._start, 1e-9)
+        rate = f"{self._num_tokens / seconds:,.0f} tokens/s"
+        self._bar.update(self._task, completed=num_done, rate=rate)
+        if not self.console.is_terminal and now - self._last_line > SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            total = "" if self._total is None else f" of {self._total:,}"
+            done = f"{num_done:,}{total} documents"
+            self.line(f"{self._label}: {done}, {rate}{self._left(seconds)}")
+
+    def line(self, text: str) -> None:
+        """Print one line above the bar."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _left(self, seconds: float) -> str:
+        num_new = self.num_done - self._first
+        if self._total is None or num_new <= 0:
+            return ""
+        left = (self._total - self.num_done) * seconds / num_new
+        return f", about {left / 60:.0f} min left"

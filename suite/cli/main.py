@@ -13,6 +13,7 @@ import click
 import suite
 from suite.cli.align import align
 from suite.cli.bench import bench
+from suite.cli.cache_teacher import cache_teacher
 from suite.errors import ConfigError, SuiteError
 
 INTERRUPTED = 75
@@ -149,3 +150,4 @@ def schema(kind: str) -> None:
 
 main.add_command(align)
 main.add_command(bench)
+main.add_command(cache_teacher)
