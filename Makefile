@@ -1,6 +1,6 @@
 # The two commands a newcomer needs are `make benchmark` and `make test`; each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help install demo-models benchmark test test-slow check format bench clean
+.PHONY: help install demo-models benchmark test test-slow test-gpu check format bench clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -36,6 +36,9 @@ test: install ## the default tests, under five minutes
 test-slow: install demo-models ## tests with the real demo models, minutes
 	$(VENV)/bin/python -m pytest -m slow
 
+test-gpu: install ## tests that need a CUDA device
+	TRITON_INTERPRET=0 $(VENV)/bin/python -m pytest -m gpu
+
 check: install ## lint, format and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -48,6 +51,7 @@ format: install ## format the code
 # Alignment is measured on real text, which is no part of the project.
 bench: install demo-models ## measurements, written to reports/bench
 	$(VENV)/bin/suite bench startup
+	$(VENV)/bin/suite bench loss
 ifdef SUITE_TEST_DATA
 	$(VENV)/bin/suite bench align --novel $(SUITE_TEST_DATA)/novels/train/766_david_copperfield.txt \
 		--documents $(SUITE_TEST_DATA)/gsm8k/train.jsonl

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -73,6 +75,30 @@ def align_speed(teacher: str, novel: Path, documents: Path, output: Path) -> Non
     from suite.pipelines.bench.align import record_align
 
     _print(record_align(teacher, novel, documents, output))
+
+
+@bench.command()
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]))
+@click.option("--tokens", type=int, help="Rows of hidden states.")
+@click.option("--hidden-size", type=int)
+@click.option("--vocab-size", type=int, help="Rows of the head.")
+@_output
+def loss(output: Path, **options: Any) -> None:
+    """Time token log-probabilities and measure their memory, against other implementations.
+
+    Without sizes: 4,096 tokens of SmolLM2-135M's sizes in float32 on a CPU; on CUDA 8,192 tokens of
+    Llama 3 8B's and Gemma 2 2B's sizes in bfloat16. Each size that is given replaces theirs. Takes
+    minutes.
+    """
+    from suite.pipelines.bench.loss import LossBench, record_loss
+
+    record = record_loss(LossBench(**options), output, partial(click.echo, err=True))
+    click.echo(record.markdown)
+    for file in record.files:
+        click.echo(str(file))
 
 
 def _print(path: Path) -> None:

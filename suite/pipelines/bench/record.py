@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,13 @@ def open_folder(folder: Path) -> Path:
     """Make a folder for measurements; called before a long one starts.
 
     Raises:
-        ConfigError: It cannot be made.
+        ConfigError: It cannot be made or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        # One that was there before may be closed to us.
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise _unwritable(folder, error) from error
     return folder
