@@ -11,11 +11,17 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME_OF = {
+    "LogProbOptions": "suite.likelihood.options",
+    "TeacherCache": "suite.distill.teacher_cache",
     "align_chunks": "suite.align.chunks",
+    "alm_loss": "suite.distill.losses.alm",
+    "boundary_start_mask": "suite.align.boundaries",
     "byte_tokenizer": "suite.text.bytelevel",
+    "chunk_log_probs": "suite.likelihood.chunk_log_probs",
     "load_results": "suite.results.importer",
     "open_tokenizer": "suite.text.tokenizers",
     "run_benchmark": "suite.pipelines.run_benchmark",
+    "token_log_probs": "suite.likelihood.log_probs",
 }
 
 __all__ = ["__version__", *sorted(_HOME_OF)]

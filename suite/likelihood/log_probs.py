@@ -73,7 +73,7 @@ def token_log_probs(
         boundary_mask=boundary_mask,
         bias=options.bias,
     )
-    num_entries = options.vocab_size or len(head_weight)
+    num_entries = len(head_weight) if options.vocab_size is None else options.vocab_size
     _check_values(hidden, head_weight, targets, boundary_mask, num_entries)
     implementation = _implementation(options.implementation, hidden)
     if implementation == "plain":
