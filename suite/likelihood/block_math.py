@@ -35,12 +35,31 @@ class Block:
 
 
 @dataclass(frozen=True, eq=False)
+class RowResults:
+    """What remains of the forward pass.
+
+    Attributes:
+        token: [T], log-probabilities of targets.
+        boundary: [T], those of the boundary set; 0 without one.
+        largest: [K, T], the largest logit: of all entries, then of the set's.
+        total: [K, T], sum of exp(logit - largest).
+    """
+
+    token: Tensor
+    boundary: Tensor
+    largest: Tensor
+    total: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class RowSums:
     """What is known of each row's logits after some blocks; written in place.
 
+    The target is kept apart: 1 - p is then a sum, and a probability near 1 keeps its bits.
+
     Attributes:
-        largest: [K, T], the largest logit.
-        total: [K, T], sum of exp(logit - largest).
+        largest: [K, T], the largest logit but the target's.
+        total: [K, T], sum of exp(logit - largest), without the target.
         target: [T], the target's logit.
     """
 
@@ -62,21 +81,26 @@ class RowSums:
             target=torch.zeros(num_rows, device=device, dtype=dtype),
         )
 
-    def log_probs(self) -> tuple[Tensor, Tensor, Tensor]:
-        """After the last block.
-
-        Returns:
-            Log-probabilities of targets [T] and of the boundary set [T] (0 without a set), and the
-            normalisers [K, T]: the log-sum-exp over all entries, and over those of the set.
-        """
-        parts = self.largest + self.total.log()
-        if len(parts) == 1:
-            return self.target - parts[0], torch.zeros_like(self.target), parts
-        outside, inside = parts
-        everything = torch.logaddexp(outside, inside)
-        # Not a difference of the two sums: that would lose the bits of a mass near 1.
-        boundary = -torch.nn.functional.softplus(outside - inside)
-        return self.target - everything, boundary, torch.stack([everything, inside])
+    def results(self, is_inside: Tensor | None) -> RowResults:
+        """After the last block; whether each target is in the boundary set, bool [T]."""
+        largest, total = _joined(self.largest, self.total)
+        token = _log_share(largest - self.target, total)
+        own = torch.ones_like(self.total, dtype=torch.bool)
+        if is_inside is not None:
+            own = torch.stack([~is_inside, is_inside])
+        target = self.target.where(own, torch.finfo(self.target.dtype).min)
+        largest = torch.maximum(self.largest, target)
+        total = self.total * (self.largest - largest).exp() + own * (target - largest).exp()
+        if is_inside is None:
+            return RowResults(token, torch.zeros_like(token), largest, total)
+        boundary = _log_share(largest[0] - largest[1], total[0] / total[1])
+        everything = _joined(largest, total)
+        return RowResults(
+            token,
+            boundary,
+            torch.stack([everything[0], largest[1]]),
+            torch.stack([everything[1], total[1]]),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,26 +108,29 @@ class RowGradients:
     """What a row's gradient of logits is made of.
 
     Attributes:
-        target: [T], added at the target.
-        factors: [K, T], of exp(logit - normaliser); entries outside the boundary set take the
+        target: [T], the gradient of the target's logit.
+        factors: [K, T], of exp(logit - largest); other entries outside the boundary set take the
             first, those inside the second.
-        normalisers: [K, T].
+        largest: [K, T], as in `RowResults`.
     """
 
     target: Tensor
     factors: Tensor
-    normalisers: Tensor
+    largest: Tensor
 
     @classmethod
     def of(
-        cls, token: Tensor, boundary: Tensor, boundary_log_probs: Tensor, normalisers: Tensor
+        cls, token: Tensor, boundary: Tensor, results: RowResults, is_inside: Tensor | None
     ) -> RowGradients:
         """From the gradients of both outputs, each [T]."""
-        if len(normalisers) == 1:
-            return cls(token, -token[None], normalisers)
-        mass, rest = boundary_log_probs.exp(), -torch.expm1(boundary_log_probs)
-        inside = boundary * rest - token * mass
-        return cls(token, torch.stack([-(token + boundary), inside]), normalisers)
+        target = -token * results.token.expm1()
+        if is_inside is None:
+            return cls(target, -token[None] / results.total, results.largest)
+        mass, rest = results.boundary.exp(), -results.boundary.expm1()
+        share = (results.token - results.boundary).exp() * rest
+        target = target + boundary * share.where(is_inside, -results.token.exp())
+        factors = torch.stack([-(token + boundary), boundary * rest - token * mass])
+        return cls(target, factors / results.total, results.largest)
 
 
 def reduce_block(logits: Tensor, targets: Tensor, block: Block, sums: RowSums) -> None:
@@ -117,7 +144,9 @@ def reduce_block(logits: Tensor, targets: Tensor, block: Block, sums: RowSums) -
     """
     logits = _finish(logits, block)
     place, is_here = _places(targets, block)
-    sums.target.add_(logits.gather(1, place)[:, 0].where(is_here, 0))
+    found = logits.gather(1, place)
+    sums.target.add_(found[:, 0].where(is_here, 0))
+    logits.scatter_(1, place, found.masked_fill(is_here[:, None], -torch.inf))
     if block.inside is None:
         _reduce(logits, sums.largest[0], sums.total[0])
         return
@@ -143,14 +172,15 @@ def block_gradient(
     """
     logits = _finish(logits, block)
     slope = None if block.softcap is None else 1 - (logits / block.softcap).square()
-    normalisers, factors = rows.normalisers[..., None], rows.factors[..., None]
+    largest, factors = rows.largest[..., None], rows.factors[..., None]
     if block.inside is None:
-        gradient = logits.sub_(normalisers[0]).exp_().mul_(factors[0])
+        gradient = logits.sub_(largest[0]).exp_().mul_(factors[0])
     else:
-        gradient = logits.sub_(torch.where(block.inside, normalisers[1], normalisers[0])).exp_()
+        gradient = logits.sub_(torch.where(block.inside, largest[1], largest[0])).exp_()
         gradient.mul_(torch.where(block.inside, factors[1], factors[0]))
     place, is_here = _places(targets, block)
-    gradient.scatter_add_(1, place, rows.target.where(is_here, 0)[:, None])
+    found = gradient.gather(1, place)
+    gradient.scatter_(1, place, rows.target[:, None].where(is_here[:, None], found))
     if slope is not None:
         gradient.mul_(slope)
     return gradient.to(dtype)
@@ -170,6 +200,18 @@ def _places(targets: Tensor, block: Block) -> tuple[Tensor, Tensor]:
     place = targets - block.start
     is_here = (place >= 0) & (place < block.stop - block.start)
     return place.where(is_here, 0)[:, None], is_here
+
+
+def _joined(largest: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums [K, T] of sets -> those of all entries, [T]."""
+    joined = largest.amax(dim=0)
+    return joined, (total * (largest - joined).exp()).sum(dim=0)
+
+
+def _log_share(difference: Tensor, factor: Tensor) -> Tensor:
+    """log(1 / (1 + factor e^difference)), exact also where that is near 0."""
+    # The default threshold of 20 is coarse for float64.
+    return -torch.nn.functional.softplus(difference + factor.log(), threshold=40)
 
 
 def _reduce(logits: Tensor, largest: Tensor, total: Tensor) -> None:

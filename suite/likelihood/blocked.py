@@ -10,7 +10,8 @@ target (arXiv 2503.20083 gives the loss; the gradient follows from it):
     dlogits = g onehot(y) + p (h 1_set / P - (g + h))
 
 which is taken as q (h (1 - P) - g P) inside the set, q = p / P being its own softmax, and as
--p (g + h) outside: no number overflows however small P is.
+-p (g + h) outside: no number overflows however small P is. The target's entry is not a sum with
+such a number but has a form of its own, in 1 - p(y): that keeps its bits where p(y) is near 1.
 
 Legend: T tokens, V vocabulary, C entries of a block, D hidden size; K = 2 with a boundary set
 (0 outside it, 1 inside), else 1.
@@ -27,7 +28,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from suite.likelihood import block_math
-from suite.likelihood.block_math import Block, RowGradients, RowSums
+from suite.likelihood.block_math import Block, RowGradients, RowResults, RowSums
 
 # Logits of a block, float32: 32 MB where caches are, 256 MB where products want width.
 _BLOCK_LOGITS = {"cpu": 2**23, "cuda": 2**26}
@@ -46,52 +47,53 @@ class Products:
     """In which dtypes matrix products are taken, and what works on a block of logits.
 
     Attributes:
+        rounded: Dtype that hidden states and head are rounded to.
         operands: Dtype of what is multiplied.
         sums: Dtype of what is added up, and of the results: float32, or float64.
-        gradients: Dtype of the logits' gradient when it is multiplied.
         uses_kernels: Blocks go through Triton.
     """
 
+    rounded: torch.dtype
     operands: torch.dtype
     sums: torch.dtype
-    gradients: torch.dtype
     uses_kernels: bool
 
     @classmethod
     def of(cls, hidden: Tensor, *, uses_kernels: bool) -> Products:
         """Those for hidden states, under autocast if that is on."""
         device = hidden.device.type
-        operands = hidden.dtype
-        if torch.is_autocast_enabled(device):
-            operands = torch.get_autocast_dtype(device)
-        sums = torch.float64 if operands == torch.float64 else torch.float32
+        rounded = hidden.dtype
+        # Autocast leaves float64 alone.
+        if torch.is_autocast_enabled(device) and rounded != torch.float64:
+            rounded = torch.get_autocast_dtype(device)
+        sums = torch.float64 if rounded == torch.float64 else torch.float32
         # Only CUDA multiplies half precision into float32 results.
-        gradients = operands if device == "cuda" else sums
-        return cls(operands, sums, gradients, uses_kernels)
+        operands = rounded if device == "cuda" else sums
+        return cls(rounded, operands, sums, uses_kernels)
 
-    def logits(self, hidden: Tensor, weight: Tensor) -> Tensor:
-        """[T, C] in the dtype of sums."""
-        if self.operands == self.sums or not hidden.is_cuda:
-            return (hidden @ weight.T).to(self.sums)
-        return torch.mm(hidden, weight.T, out_dtype=self.sums)
+    def operand(self, tensor: Tensor) -> Tensor:
+        """Hidden states, or rows of the head, as they are multiplied."""
+        return tensor.to(self.rounded).to(self.operands)
+
+    def product(self, left: Tensor, right: Tensor) -> Tensor:
+        """`left @ right` in the dtype of sums."""
+        if self.operands == self.sums:
+            return left @ right
+        return torch.mm(left, right, out_dtype=self.sums)
 
     def add_product(self, total: Tensor, left: Tensor, right: Tensor) -> None:
         """`total += left @ right` in the dtype of sums."""
-        left, right = left.to(self.gradients), right.to(self.gradients)
-        if self.gradients == self.sums:
+        if self.operands == self.sums:
             total.addmm_(left, right)
         else:
-            total += torch.mm(left, right, out_dtype=self.sums)
+            total += self.product(left, right)
 
     def product_into(self, place: Tensor, left: Tensor, right: Tensor) -> None:
         """`place = left @ right`, summed in the dtype of sums, rounded once."""
-        left, right = left.to(self.gradients), right.to(self.gradients)
-        if place.dtype == self.gradients:
+        if place.dtype == self.operands:
             torch.mm(left, right, out=place)
-        elif self.gradients == self.sums:
-            place.copy_(left @ right)
         else:
-            place.copy_(torch.mm(left, right, out_dtype=self.sums))
+            place.copy_(self.product(left, right))
 
     def math(self) -> Any:
         """The module that works on blocks."""
@@ -154,39 +156,41 @@ class BlockedLogProbs(torch.autograd.Function):
         math = products.math()
         sums = RowSums.empty(len(hidden), boundary_mask is not None, hidden.device, products.sums)
         with torch.autocast(hidden.device.type, enabled=False):
-            operand = hidden.to(products.operands)
+            operand = products.operand(hidden)
             for block in plan.blocks(bias, boundary_mask):
-                logits = products.logits(operand, block.rows(weight).to(products.operands))
+                logits = products.product(operand, products.operand(block.rows(weight)).T)
                 math.reduce_block(logits, targets, block, sums)
-        token, boundary, normalisers = sums.log_probs()
-        ctx.save_for_backward(hidden, weight, bias, targets, boundary_mask, normalisers, boundary)
+        results = sums.results(None if boundary_mask is None else boundary_mask[targets])
+        inputs = (hidden, weight, bias, targets, boundary_mask)
+        ctx.save_for_backward(
+            *inputs, results.token, results.boundary, results.largest, results.total
+        )
         ctx.plan = plan
-        return token, boundary
+        return results.token, results.boundary
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
-        hidden, weight, bias, targets, boundary_mask, normalisers, boundary = ctx.saved_tensors
+        hidden, weight, bias, targets, boundary_mask, *results = ctx.saved_tensors
         plan: BlockPlan = ctx.plan
         products = plan.products
         math = products.math()
-        rows = RowGradients.of(gradients[0], gradients[1], boundary, normalisers)
+        is_inside = None if boundary_mask is None else boundary_mask[targets]
+        rows = RowGradients.of(gradients[0], gradients[1], RowResults(*results), is_inside)
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         d_hidden = torch.zeros_like(hidden, dtype=products.sums) if wants_hidden else None
         d_weight = plan.room(weight) if wants_weight else None
         d_bias = plan.room(bias) if wants_bias else None
         with torch.autocast(hidden.device.type, enabled=False):
-            operand = hidden.to(products.operands)
+            operand = products.operand(hidden)
             for block in plan.blocks(bias, boundary_mask):
-                own = block.rows(weight).to(products.operands)
-                logits = products.logits(operand, own)
-                d_logits = math.block_gradient(logits, targets, block, rows, products.gradients)
+                own = products.operand(block.rows(weight))
+                logits = products.product(operand, own.T)
+                d_logits = math.block_gradient(logits, targets, block, rows, products.operands)
                 if d_hidden is not None:
                     products.add_product(d_hidden, d_logits, own)
                 if d_weight is not None:
                     products.product_into(block.rows(d_weight), d_logits.T, operand)
                 if d_bias is not None:
                     block.rows(d_bias).copy_(d_logits.sum(dim=0, dtype=products.sums))
-        if d_hidden is not None:
-            d_hidden = d_hidden.to(hidden.dtype)
         return d_hidden, d_weight, d_bias, None, None, None

@@ -146,7 +146,11 @@ def _check_values(
     if len(targets) and not bool(((targets >= 0) & (targets < num_entries)).all()):
         wrong = targets[(targets < 0) | (targets >= num_entries)][0]
         raise ShapeError(f"{where}: target {int(wrong)} is no entry of {num_entries}")
-    if boundary_mask is not None and not bool(boundary_mask[:num_entries].any()):
+    if boundary_mask is None:
+        return
+    if boundary_mask.dtype != torch.bool:
+        raise ShapeError(f"{where}: boundary_mask is {_name(boundary_mask)}; give bool")
+    if not bool(boundary_mask[:num_entries].any()):
         raise ShapeError(f"{where}: boundary_mask holds no entry; pass None for no boundary mass")
 
 

@@ -10,6 +10,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from suite.errors import ConfigError
+
 Implementation = Literal["auto", "plain", "blockwise", "triton"]
 
 
@@ -33,6 +35,12 @@ class LogProbOptions:
     bias: Tensor | None = None
     block_size: int | None = None
     implementation: Implementation = "auto"
+
+    def __post_init__(self) -> None:
+        if self.softcap is not None and not self.softcap > 0:
+            raise ConfigError(f"softcap is {self.softcap}, must be above 0; None for no cap")
+        if self.block_size is not None and self.block_size < 1:
+            raise ConfigError(f"block_size is {self.block_size}, must be at least 1")
 
 
 @dataclass(frozen=True, eq=False)

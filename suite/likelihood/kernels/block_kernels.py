@@ -74,7 +74,9 @@ def reduce_kernel(
         column = first + tl.arange(0, TILE)
         is_real = column < num_columns
         x = _finished(logits, bias, column, is_real, softcap, HAS_BIAS, HAS_CAP)
-        target_logit += tl.sum(tl.where(is_real & (column == target), x, 0.0), axis=0)
+        is_target = is_real & (column == target)
+        target_logit += tl.sum(tl.where(is_target, x, 0.0), axis=0)
+        x = tl.where(is_target, -float("inf"), x)
         if HAS_SET:
             is_inside = tl.load(inside + column, mask=is_real, other=0) != 0
             outer = tl.where(is_inside, -float("inf"), x)
@@ -100,7 +102,7 @@ def gradient_kernel(
     targets,
     target_gradients,
     factors,
-    normalisers,
+    largest,
     start,
     num_columns,
     num_rows,
@@ -118,14 +120,14 @@ def gradient_kernel(
     place = row.to(tl.int64) * row_stride
     x = _finished(logits + place, bias, column, is_real, softcap, HAS_BIAS, HAS_CAP)
     factor = tl.load(factors + row)
-    normaliser = tl.load(normalisers + row)
+    shift = tl.load(largest + row)
     if HAS_SET:
         is_inside = tl.load(inside + column, mask=is_real, other=0) != 0
         factor = tl.where(is_inside, tl.load(factors + num_rows + row), factor)
-        normaliser = tl.where(is_inside, tl.load(normalisers + num_rows + row), normaliser)
-    found = factor * tl.exp(x - normaliser)
+        shift = tl.where(is_inside, tl.load(largest + num_rows + row), shift)
+    found = factor * tl.exp(x - shift)
     target = tl.load(targets + row) - start
-    found += tl.where(column == target, tl.load(target_gradients + row), 0.0)
+    found = tl.where(column == target, tl.load(target_gradients + row), found)
     if HAS_CAP:
         tanh = tl.where(is_real, x / softcap, 0.0)
         found *= 1.0 - tanh * tanh

@@ -32,7 +32,7 @@ def reduce_block(logits: Tensor, targets: Tensor, block: Block, sums: RowSums) -
     reduce_kernel[(num_rows,)](
         logits,
         *_pointers(block, targets),
-        targets,
+        targets.contiguous(),
         sums.largest,
         sums.total,
         sums.target,
@@ -59,10 +59,10 @@ def block_gradient(
         logits,
         gradient,
         *_pointers(block, targets),
-        targets,
+        targets.contiguous(),
         rows.target,
         rows.factors,
-        rows.normalisers,
+        rows.largest,
         block.start,
         num_columns,
         num_rows,
@@ -77,8 +77,8 @@ def block_gradient(
 def _pointers(block: Block, unread: Tensor) -> tuple[Tensor, Tensor]:
     """Bias and boundary set; a tensor that is not read stands for what is not there."""
     # Kernels load bytes; a bool is one.
-    inside = unread if block.inside is None else block.inside.view(torch.uint8)
-    return (unread if block.bias is None else block.bias), inside
+    inside = unread if block.inside is None else block.inside.contiguous().view(torch.uint8)
+    return (unread if block.bias is None else block.bias.contiguous()), inside
 
 
 def _flags(block: Block) -> dict[str, Any]:
