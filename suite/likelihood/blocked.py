@@ -30,8 +30,8 @@ from torch.autograd.function import once_differentiable
 from suite.likelihood import block_math
 from suite.likelihood.block_math import Block, RowGradients, RowResults, RowSums
 
-# Logits of a block, float32: 32 MB where caches are, 256 MB where products want width.
-_BLOCK_LOGITS = {"cpu": 2**23, "cuda": 2**26}
+# Logits of a block, float32: 8 MB stay in a processor's cache, a GPU's products want width.
+_BLOCK_LOGITS = {"cpu": 2**21, "cuda": 2**26}
 _ENTRIES_MULTIPLE = 128
 
 

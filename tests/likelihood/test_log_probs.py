@@ -201,13 +201,13 @@ def test_auto_is_blockwise_on_the_cpu() -> None:
 @pytest.mark.parametrize(
     ("num_tokens", "num_entries", "device", "expected"),
     [
-        (4096, 49152, "cpu", 2048),
+        (4096, 49152, "cpu", 512),
         (8192, 128256, "cuda", 8192),
         (0, 300, "cpu", 300),
         (10, 1000, "cpu", 1000),
         (2**24, 1000, "cpu", 128),
-        (3000, 49152, "cpu", 2688),
-        (4096, 49152, "xpu", 2048),
+        (3000, 49152, "cpu", 640),
+        (4096, 49152, "xpu", 512),
     ],
 )
 def test_blocks_hold_as_many_logits_as_the_device_likes_in_multiples_of_128(
