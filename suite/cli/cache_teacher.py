@@ -23,7 +23,7 @@ _POSITIVE = click.IntRange(min=1)
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder to fill.")
 @click.option("--text", metavar="FIELD", help="Field with a document's text.  [default: text]")
 @click.option("--prompt", metavar="FIELD", help="With --completion: two fields make a document.")
-@click.option("--completion", metavar="FIELD")
+@click.option("--completion", metavar="FIELD", help="What follows the prompt.")
 @click.option("--separator", metavar="TEXT", help="Between the two.")
 @click.option("--messages", metavar="FIELD", help="Field with a conversation.")
 @click.option("--subset", metavar="NAME", help="Of a hub data set.")
@@ -32,7 +32,11 @@ _POSITIVE = click.IntRange(min=1)
 @click.option("--limit", type=_POSITIVE, metavar="DOCUMENTS", help="Only the first ones.")
 @click.option("--seed", type=click.IntRange(min=0), help="Of the order.  [default: 0]")
 @click.option("--no-shuffle", is_flag=True, help="Read documents in the data's own order.")
-@click.option("--packing", type=click.Choice(["isolated", "concatenated", "none"]))
+@click.option(
+    "--packing",
+    type=click.Choice(["isolated", "concatenated", "none"]),
+    help="How documents share a row.  [default: isolated]",
+)
 @click.option("--max-bytes", type=_POSITIVE, help="Most bytes a row.  [default: 8 x length]")
 @click.option("--keep-whole", is_flag=True, help="Cut no document that fits into a row.")
 @click.option("--student", metavar="SOURCE", help="If its normal form or chat template matters.")

@@ -55,7 +55,8 @@ def teacher_fingerprints(
         code_fingerprint(resolved.folder) if entry.trust_remote_code else None,
         entry.quantization,
     ]
-    return found | {"weights": content_hash(weights), "dtype": dtype}
+    # In the order of comparison: of two teachers the weights are named first.
+    return {"weights": content_hash(weights), "dtype": dtype, **found}
 
 
 def text_fingerprints(
@@ -79,8 +80,8 @@ def text_fingerprints(
         "text": corpus.fingerprint(),
         "order": _order(corpus.config),
         "rows": _rows(pack),
-        "boundary": _boundary(teacher),
         "tokenizer": content_hash(tokenizer),
+        "boundary": _boundary(teacher),
         "normal_form": form or "none",
         "template": "none" if corpus.config.messages is None else _template(teacher, student),
     }

@@ -53,11 +53,13 @@ class CacheSources:
         teacher: Loads the teacher; called only if there is something to compute.
         on_rows: Told the place behind the rows done so far, and how many of their tokens were
             computed since it was told last; 0 for what was there before.
+        confirm: Called before the cache is complete; raises if the text is no longer what it was.
     """
 
     rows: Callable[[Place], Iterator[Row]]
     teacher: Callable[[], Teacher]
     on_rows: Callable[[Place, int], None]
+    confirm: Callable[[], None]
 
 
 class CacheWriter:
@@ -86,7 +88,7 @@ class CacheWriter:
             How many tokens were computed.
 
         Raises:
-            CacheError: A file cannot be written; what was finished before is kept.
+            CacheError: A file cannot be written or read; what was finished before is kept.
             ConfigError: The text makes no rows.
             ModelError: The teacher gives what is not a number.
         """
@@ -94,7 +96,7 @@ class CacheWriter:
             return self._fill()
         except OSError as error:
             raise CacheError(
-                f"{self.folder}: cannot be written ({error.strerror or error}); what is finished is"
+                f"{error.filename or self.folder}: {error.strerror or error}; what is finished is"
                 " kept, and the same command goes on once that is mended"
             ) from error
 
@@ -114,6 +116,7 @@ class CacheWriter:
                 break
         self._unfinished_path.unlink(missing_ok=True)
         if not self.manifest.complete:
+            self._sources.confirm()
             self._enter(self.manifest.shards, complete=True)
         return num_computed
 

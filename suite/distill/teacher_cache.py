@@ -23,7 +23,7 @@ from suite.distill.cache_manifest import (
     check_fingerprints,
     read_manifest,
 )
-from suite.distill.cache_shards import Float16s, open_shard, row_checksum
+from suite.distill.cache_shards import Float16s, open_shard, read_facts, row_checksum
 from suite.distill.signals import TeacherSignal
 from suite.errors import CacheError
 from suite.likelihood.options import TokenLogProbs
@@ -50,12 +50,13 @@ class TeacherCache:
         self.folder = folder
         self.manifest = manifest
         paths = [folder / shard.file for shard in manifest.shards]
-        sizes = [path.stat().st_size for path in (folder / MANIFEST_NAME, *paths)]
-        self.bytes_per_token = sum(sizes) / manifest.num_tokens
         self._paths = paths
         # Row numbers at which shards begin; the last entry is behind the last shard.
         self._first_rows = np.array([0, *accumulate(shard.rows for shard in manifest.shards)])
         columns = [_row_columns(path) for path in paths]
+        self._check_chain([len(lengths) for lengths, _ in columns])
+        sizes = [path.stat().st_size for path in (folder / MANIFEST_NAME, *paths)]
+        self.bytes_per_token = sum(sizes) / manifest.num_tokens
         self._lengths = np.concatenate([lengths for lengths, _ in columns])
         self._checksums = np.concatenate([checksums for _, checksums in columns])
         self._starts = np.concatenate([np.cumsum(own) - own for own, _ in columns])
@@ -87,6 +88,21 @@ class TeacherCache:
         for shard in manifest.shards:
             _check_file(folder / shard.file, shard.sha256)
         return cls(folder, manifest)
+
+    def __reduce__(self) -> tuple[type[TeacherCache], tuple[Path, CacheManifest]]:
+        """For worker processes: they open the files themselves."""
+        return TeacherCache, (self.folder, self.manifest)
+
+    def _check_chain(self, row_counts: Sequence[int]) -> None:
+        """Refuse a manifest that leaves out a shard or miscounts one."""
+        facts = [read_facts(path) for path in self._paths]
+        fits = facts[-1:] != [] and facts[-1].is_last
+        fits &= row_counts == [shard.rows for shard in self.manifest.shards]
+        fits &= [own.first_row for own in facts] == self._first_rows[:-1].tolist()
+        if not fits:
+            raise CacheError(
+                f"{self.folder / MANIFEST_NAME} does not fit its shards; make the cache anew"
+            )
 
     def __len__(self) -> int:
         """Number of rows."""

@@ -160,6 +160,8 @@ class BlockedLogProbs(torch.autograd.Function):
             for block in plan.blocks(bias, boundary_mask):
                 logits = products.product(operand, products.operand(block.rows(weight)).T)
                 math.reduce_block(logits, targets, block, sums)
+                # Held on, it would be there twice while the next block is made.
+                del logits
         results = sums.results(None if boundary_mask is None else boundary_mask[targets])
         inputs = (hidden, weight, bias, targets, boundary_mask)
         ctx.save_for_backward(
@@ -193,4 +195,5 @@ class BlockedLogProbs(torch.autograd.Function):
                     products.product_into(block.rows(d_weight), d_logits.T, operand)
                 if d_bias is not None:
                     block.rows(d_bias).copy_(d_logits.sum(dim=0, dtype=products.sums))
+                del logits, d_logits
         return d_hidden, d_weight, d_bias, None, None, None

@@ -143,6 +143,8 @@ def _check_values(
     others = {str(tensor.device) for tensor in tensors} - {str(hidden.device)}
     if others:
         raise ShapeError(f"{where}: hidden is on {hidden.device}, other tensors on {min(others)}")
+    if targets.dtype != torch.int64:
+        raise ShapeError(f"{where}: targets are {_name(targets)}; give int64")
     if len(targets) and not bool(((targets >= 0) & (targets < num_entries)).all()):
         wrong = targets[(targets < 0) | (targets >= num_entries)][0]
         raise ShapeError(f"{where}: target {int(wrong)} is no entry of {num_entries}")

@@ -49,8 +49,9 @@ def sequence_log_probs(
     # A row's last token predicts nothing known: any entry stands in, and its value is dropped.
     targets = torch.zeros_like(ids)
     targets[:, :-1] = ids[:, 1:].where(has_next, 0)
+    states = hidden[token_mask]
     found = token_log_probs(
-        hidden[token_mask] * head.scale,
+        states if head.scale == 1 else states * head.scale,
         head.weight,
         targets[token_mask],
         boundary_mask=boundary_mask,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from rich.console import Console
@@ -25,7 +26,7 @@ from suite.distill.cache_writer import (
 from suite.distill.signals import Teacher
 from suite.distill.teacher import live_teacher
 from suite.distill.teacher_cache import TeacherCache
-from suite.errors import ModelError
+from suite.errors import CacheError, ModelError
 from suite.models.loading import Placement, load_model, pick_device, place
 from suite.models.resolve import ResolvedModel, resolve, resolve_tokenizer
 from suite.pipelines.cache_inputs import (
@@ -38,6 +39,7 @@ from suite.pipelines.cache_inputs import (
 )
 from suite.pipelines.hardware import describe_hardware
 from suite.progress import DocumentProgress
+from suite.text.corpus import open_corpus
 
 _BYTES_PER_TOKEN = 4
 # A dry run tells from so many documents how many tokens all of them have.
@@ -108,7 +110,12 @@ def cache_teacher(
         writer = CacheWriter(
             options.output,
             manifest,
-            CacheSources(inputs.rows, load, _advance(bar, total)),
+            CacheSources(
+                inputs.rows,
+                load,
+                _advance(bar, total),
+                partial(_confirm_text, options, fingerprints["text"]),
+            ),
             seconds_between_saves=seconds_between_saves,
         )
         with bar, _memory_named(manifest.settings.batch_tokens):
@@ -201,6 +208,19 @@ def _advance(bar: DocumentProgress, total: int | None) -> Callable[[Place, int],
             bar.begin(num_done)
 
     return on_rows
+
+
+def _confirm_text(options: CacheTeacherOptions, fingerprint: str) -> None:
+    """Read the text's files again.
+
+    Raises:
+        CacheError: They are not what they were.
+    """
+    if open_corpus(options.data).fingerprint() != fingerprint:
+        raise CacheError(
+            f"{options.output}: the text changed while it was read; delete this folder and give the"
+            " same command again"
+        )
 
 
 @contextmanager

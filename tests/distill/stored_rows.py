@@ -92,6 +92,15 @@ def manifest_of(batch_tokens: int = 64, shard_tokens: int = 200) -> CacheManifes
     return CacheManifest(fingerprints=FINGERPRINTS, settings=settings, made_from={})
 
 
+def sources_of(
+    rows: Sequence[Row],
+    teacher: Callable[[], FormulaTeacher],
+    on_rows: Callable[[Place, int], None] = lambda place, num_tokens: None,
+    confirm: Callable[[], None] = lambda: None,
+) -> CacheSources:
+    return CacheSources(reading(rows), teacher, on_rows, confirm)
+
+
 def fill(
     folder: Path,
     rows: Sequence[Row],
@@ -102,7 +111,7 @@ def fill(
 ) -> int:
     """Fill a folder; by default everything is saved after each batch."""
     folder.mkdir(exist_ok=True)
-    sources = CacheSources(reading(rows), lambda: teacher, lambda place, num_tokens: None)
+    sources = sources_of(rows, lambda: teacher)
     writer = CacheWriter(folder, manifest, sources, seconds_between_saves=seconds_between_saves)
     return writer.fill()
 

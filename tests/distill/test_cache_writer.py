@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stored_rows import FormulaTeacher, contents, fill, formula, manifest_of, reading, rows_of
+from stored_rows import FormulaTeacher, contents, fill, formula, manifest_of, rows_of, sources_of
 
 from suite.align.collate import collate
 from suite.distill.cache_manifest import MANIFEST_NAME, UNFINISHED_NAME, read_manifest
 from suite.distill.cache_shards import read_shard, row_checksum
-from suite.distill.cache_writer import CacheSources, CacheWriter
+from suite.distill.cache_writer import CacheWriter
 from suite.errors import CacheError, ConfigError, ModelError
 
 LENGTHS = [30, 12, 50, 7, 7, 61, 20, 33, 5, 48, 9, 9, 9, 26, 40]
@@ -134,7 +134,7 @@ def test_a_second_run_on_a_finished_folder_computes_and_writes_nothing(tmp_path:
         raise AssertionError("the teacher is not needed")
 
     manifest = read_manifest(tmp_path)
-    sources = CacheSources(reading(rows_of(LENGTHS)), refuse, lambda place, num_tokens: None)
+    sources = sources_of(rows_of(LENGTHS), refuse)
     assert CacheWriter(tmp_path, manifest, sources).fill() == 0
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == times
 
@@ -216,14 +216,58 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing_finished(
         with pytest.raises(CacheError) as error:
             fill(tmp_path, rows, FormulaTeacher(), manifest_of(80, 100))
     assert str(error.value) == (
-        f"{tmp_path}: cannot be written (No space left on device); what is finished is kept, and"
-        " the same command goes on once that is mended"
+        f"{tmp_path}: No space left on device; what is finished is kept, and the same command goes"
+        " on once that is mended"
     )
     assert not any(path.name.startswith(".") for path in tmp_path.iterdir())
     teacher = FormulaTeacher()
     fill(tmp_path, rows, teacher, read_manifest(tmp_path))
     assert contents(tmp_path) == uninterrupted
     assert teacher.calls[0] != [0]
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    def unreadable() -> FormulaTeacher:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "weights.safetensors")
+
+    sources = sources_of(rows_of(LENGTHS), unreadable)
+    with pytest.raises(CacheError) as error:
+        CacheWriter(tmp_path, manifest_of(), sources).fill()
+    assert str(error.value) == (
+        "weights.safetensors: Permission denied; what is finished is kept, and the same command"
+        " goes on once that is mended"
+    )
+
+
+def test_what_was_saved_of_one_shard_is_not_taken_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: dict[str, bytes]
+) -> None:
+    # Killed when a shard is entered, but what was saved of it before is still there.
+    unlink = Path.unlink
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        if path.name == UNFINISHED_NAME and path.exists():
+            raise CrashError
+        unlink(path, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(CrashError):
+            fill(tmp_path, rows_of(LENGTHS), FormulaTeacher(), manifest_of(80, 100))
+    assert (tmp_path / UNFINISHED_NAME).exists()
+    assert len(read_manifest(tmp_path).shards) == 1
+    fill(tmp_path, rows_of(LENGTHS), FormulaTeacher(), read_manifest(tmp_path))
+    assert contents(tmp_path) == uninterrupted
+
+
+def test_a_text_that_changed_meanwhile_leaves_the_cache_unfinished(tmp_path: Path) -> None:
+    def changed() -> None:
+        raise CacheError("the text changed while it was read")
+
+    sources = sources_of(rows_of(LENGTHS), FormulaTeacher, confirm=changed)
+    with pytest.raises(CacheError, match="the text changed while it was read"):
+        CacheWriter(tmp_path, manifest_of(80, 100), sources).fill()
+    assert not read_manifest(tmp_path).complete
 
 
 def test_a_number_that_is_none_names_row_document_and_token(tmp_path: Path) -> None:
@@ -258,8 +302,8 @@ def test_who_waits_is_told_what_is_done_and_what_was_there(tmp_path: Path) -> No
             tmp_path, rows, FormulaTeacher(stop_at=5, stop_with=CrashError()), manifest_of(80, 100)
         )
     told: list[tuple[int, int]] = []
-    sources = CacheSources(
-        reading(rows), FormulaTeacher, lambda place, n: told.append((place.position.index, n))
+    sources = sources_of(
+        rows, FormulaTeacher, lambda place, n: told.append((place.position.index, n))
     )
     num_computed = CacheWriter(tmp_path, read_manifest(tmp_path), sources).fill()
     was_there = [number for _, number in told].index(next(n for _, n in told if n))

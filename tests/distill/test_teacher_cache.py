@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,6 +162,39 @@ def test_a_folder_without_a_cache(tmp_path: Path) -> None:
     sentence = "no teacher cache there; make one with suite cache-teacher"
     assert refusal(tmp_path) == f"{tmp_path}: {sentence}"
     assert refusal(tmp_path / "none") == f"{tmp_path / 'none'}: {sentence}"
+
+
+def leave_out_a_shard(data: dict) -> None:
+    del data["shards"][2]
+
+
+def leave_out_the_last(data: dict) -> None:
+    del data["shards"][-1]
+
+
+def leave_out_all(data: dict) -> None:
+    data["shards"] = []
+
+
+def miscount(data: dict) -> None:
+    data["shards"][2]["rows"] += 1
+
+
+@pytest.mark.parametrize("harm", [leave_out_a_shard, leave_out_the_last, leave_out_all, miscount])
+def test_a_manifest_that_is_not_that_of_its_shards(folder: Path, harm: Callable) -> None:
+    path = folder / "manifest.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    harm(data)
+    path.write_text(json.dumps(data), encoding="utf-8")
+    assert refusal(folder) == f"{path} does not fit its shards; make the cache anew"
+
+
+def test_worker_processes_get_a_cache_of_their_own(finished: Path) -> None:
+    cache = TeacherCache.open(finished)
+    cache.row(3)
+    copy = pickle.loads(pickle.dumps(cache))
+    np.testing.assert_array_equal(copy.row(3), cache.row(3))
+    assert copy.bytes_per_token == cache.bytes_per_token
 
 
 def test_another_manifest_a_damaged_one_and_one_of_the_future(folder: Path) -> None:

@@ -119,6 +119,15 @@ def test_an_unknown_implementation_is_refused_with_the_nearest_name() -> None:
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.float32])
+def test_targets_are_int64(dtype: torch.dtype) -> None:
+    hidden, weight = torch.zeros(2, 3), torch.zeros(4, 3)
+    with pytest.raises(ShapeError) as error:
+        token_log_probs(hidden, weight, torch.zeros(2, dtype=dtype))
+    name = str(dtype).removeprefix("torch.")
+    assert str(error.value) == f"token_log_probs: targets are {name}; give int64"
+
+
 def test_kernels_refuse_float64_which_auto_gives_to_blockwise() -> None:
     case = random_case(num_entries=9)
     message = "implementation triton has no float64; use blockwise"

@@ -365,6 +365,29 @@ def test_too_little_memory_is_one_sentence(
     )
 
 
+def test_a_text_that_changes_while_it_is_read_is_found_at_the_end(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = write_documents(tmp_path / "data.jsonl", 12, 10)
+    load = pipeline._load
+
+    def edits(*arguments: Any) -> Any:
+        # As long as before, so that every line is still where it was.
+        text.write_text(text.read_text(encoding="utf-8").replace("the", "teh"), encoding="utf-8")
+        return load(*arguments)
+
+    monkeypatch.setattr(pipeline, "_load", edits)
+    output = tmp_path / "cache"
+    with pytest.raises(CacheError) as error:
+        run(options_of(tiny_model, text, output))
+    assert str(error.value) == (
+        f"{output}: the text changed while it was read; delete this folder and give the same"
+        " command again"
+    )
+    with pytest.raises(CacheError, match="unfinished"):
+        TeacherCache.open(output)
+
+
 def test_two_runs_never_fill_one_folder(tiny_model: Path, documents: Path, tmp_path: Path) -> None:
     with only_run_in(tmp_path), pytest.raises(SuiteError) as error:
         run(options_of(tiny_model, documents, tmp_path))

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from suite.errors import near_names
 
@@ -63,7 +64,7 @@ def reverse_kl(a: Tensor, b: Tensor) -> Tensor:
 
 
 def total_variation(a: Tensor, b: Tensor) -> Tensor:
-    """|P - Q|."""
+    """|P - Q|; its gradient by the rarer side is 0 where that is below float32's last bit of 1."""
     return torch.exp(torch.maximum(a, b)) * -torch.expm1(-(a - b).abs())
 
 
@@ -136,6 +137,7 @@ class _BinaryKl(torch.autograd.Function):
         return (p * (x - y) - other_p * log_others).clamp(min=0)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         slope_x, slope_y = ctx.saved_tensors
         return gradients[0] * slope_x, gradients[0] * slope_y

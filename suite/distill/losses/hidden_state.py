@@ -165,7 +165,8 @@ class HiddenStateConfig(LossConfig):
 class HiddenStateLoss(nn.Module):
     """The hidden-state loss of a batch; its count is the chunks, unmerged, begin tokens included.
 
-    The first teacher is the one compared with.
+    Prompts count, too: completions are read off the states behind them. The first teacher is the
+    one compared with.
     """
 
     mean_square: Tensor

@@ -5,6 +5,7 @@ Legend: T rows, C columns of a block.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -29,21 +30,22 @@ def reduce_block(logits: Tensor, targets: Tensor, block: Block, sums: RowSums) -
     num_rows, num_columns = logits.shape
     if not num_rows:
         return
-    reduce_kernel[(num_rows,)](
-        logits,
-        *_pointers(block, targets),
-        targets.contiguous(),
-        sums.largest,
-        sums.total,
-        sums.target,
-        block.start,
-        num_columns,
-        num_rows,
-        logits.stride(0),
-        block.softcap or 1.0,
-        TILE=min(_REDUCE_TILE, triton.next_power_of_2(num_columns)),
-        **_flags(block),
-    )
+    with _device_of(logits):
+        reduce_kernel[(num_rows,)](
+            logits,
+            *_pointers(block, targets),
+            targets.contiguous(),
+            sums.largest,
+            sums.total,
+            sums.target,
+            block.start,
+            num_columns,
+            num_rows,
+            logits.stride(0),
+            block.softcap or 1.0,
+            TILE=min(_REDUCE_TILE, triton.next_power_of_2(num_columns)),
+            **_flags(block),
+        )
 
 
 def block_gradient(
@@ -55,23 +57,30 @@ def block_gradient(
     if not num_rows:
         return gradient
     tile = min(_GRADIENT_TILE, triton.next_power_of_2(num_columns))
-    gradient_kernel[(num_rows, triton.cdiv(num_columns, tile))](
-        logits,
-        gradient,
-        *_pointers(block, targets),
-        targets.contiguous(),
-        rows.target,
-        rows.factors,
-        rows.largest,
-        block.start,
-        num_columns,
-        num_rows,
-        logits.stride(0),
-        block.softcap or 1.0,
-        TILE=tile,
-        **_flags(block),
-    )
+    with _device_of(logits):
+        gradient_kernel[(num_rows, triton.cdiv(num_columns, tile))](
+            logits,
+            gradient,
+            *_pointers(block, targets),
+            targets.contiguous(),
+            rows.target,
+            rows.factors,
+            rows.largest,
+            block.start,
+            num_columns,
+            num_rows,
+            logits.stride(0),
+            block.softcap or 1.0,
+            TILE=tile,
+            **_flags(block),
+        )
     return gradient
+
+
+def _device_of(tensor: Tensor) -> AbstractContextManager[None]:
+    """Triton launches on the current device, which need not be the tensors'."""
+    found: AbstractContextManager[None] = torch.cuda.device_of(tensor)  # type: ignore[no-untyped-call]
+    return found
 
 
 def _pointers(block: Block, unread: Tensor) -> tuple[Tensor, Tensor]:
