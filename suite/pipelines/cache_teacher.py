@@ -107,15 +107,11 @@ def cache_teacher(
             bar.begin(bar.num_done)
             return teacher
 
+        confirm = partial(_confirm_text, options, fingerprints["text"])
         writer = CacheWriter(
             options.output,
             manifest,
-            CacheSources(
-                inputs.rows,
-                load,
-                _advance(bar, total),
-                partial(_confirm_text, options, fingerprints["text"]),
-            ),
+            CacheSources(inputs.rows, load, _advance(bar, total), confirm),
             seconds_between_saves=seconds_between_saves,
         )
         with bar, _memory_named(manifest.settings.batch_tokens):
