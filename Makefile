@@ -31,7 +31,7 @@ benchmark: install demo-models ## score the two demo models, write reports/quick
 	$(VENV)/bin/suite run-benchmark quickstart
 
 test: install ## the default tests, under five minutes
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile
 
 test-slow: install demo-models ## tests with the real demo models, minutes
 	$(VENV)/bin/python -m pytest -m slow

@@ -15,6 +15,9 @@ os.environ["SUITE_CACHE"] = _CACHE
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Processes side by side, each with threads for all cores, slow each other down.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Kernels read it when they are decorated; runs on a GPU set it to 0.
 os.environ.setdefault("TRITON_INTERPRET", "1")
 

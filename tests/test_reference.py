@@ -87,3 +87,26 @@ def test_the_recorded_alignment_is_fast_and_small() -> None:
     whole = by_name["suite align, whole process", None]
     assert whole["num_bytes"] == 10_000_000
     assert whole["peak_bytes"] < 2.5e9
+
+
+def test_the_recorded_log_probs_are_small_and_claim_nothing_of_a_gpu() -> None:
+    record = json.loads((REFERENCE / "loss" / "loss.json").read_text(encoding="utf-8"))
+    measured = {
+        (row["device"], row["implementation"], row["outputs"]): row
+        for row in record["rows"]
+        if row["not_measured"] is None
+    }
+    for outputs in ("token, boundary", "token"):
+        row = measured["cpu", "blockwise", outputs]
+        sizes = (row["num_tokens"], row["hidden_size"], row["vocab_size"], row["dtype"])
+        assert sizes == (4096, 576, 49152, "float32")
+        assert row["num_runs"] == 5
+        assert row["memory_ratio_to_plain"] <= 0.15
+        assert row["ratio_to_plain"] <= 1.4
+    assert {device for device, _, _ in measured} == {"cpu"}
+    others = [row for row in record["rows"] if row["device"] == "cuda"]
+    assert {(row["hidden_size"], row["vocab_size"]) for row in others} == {
+        (4096, 128256),
+        (2304, 256000),
+    }
+    assert {row["seconds"] for row in others} == {None}

@@ -109,7 +109,7 @@ def test_plain_settings_are_readable_and_the_rest_are_hashes(setting: Setting) -
         ({"dtype": "bfloat16"}, {"dtype"}),
         ({"quantization": "bitsandbytes-4bit"}, {"weights"}),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_a_setting_bears_on_its_own_fingerprint(
     setting: Setting, change: dict[str, Any], names: set[str]
