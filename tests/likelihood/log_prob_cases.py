@@ -185,6 +185,7 @@ def build_cases(seed: int) -> dict[str, Case]:
         "padding rows": random_case(vocab_size=37, has_mask=True, seed=seed),
         "all settings": random_case(seed=seed, **all_settings),
         "one-token chunks": with_one_token_chunks(masked),
+        "all logits far from 0": pushed(masked, torch.ones_like(masked.boundary_mask), [-100, 100]),
         "one row": random_case(1, has_mask=True, seed=seed),
         "boundary mass near 0": with_mass(masked, [-60, -200, -21]),
         "boundary mass near 1": with_mass(masked, [40, 21, 200]),
