@@ -28,6 +28,22 @@ class _RateColumn(ProgressColumn):
         return Text(f"{task.speed:.1f}/s" if task.speed else "-/s", style="dim")
 
 
+def _bar(console: Console, rate: ProgressColumn) -> Progress:
+    """A bar that is not drawn where there is no terminal, and leaves nothing behind."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        rate,
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+
+
 class RunProgress:
     """One bar for a run of many pairs: model, task, requests answered, rate, time left."""
 
@@ -36,18 +52,7 @@ class RunProgress:
         self.num_pairs = num_pairs
         self.pair = 0
         self._last_line = 0.0
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            _RateColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+        self._bar = _bar(console, _RateColumn())
         self._task = self._bar.add_task("", total=None)
         self._label = ""
         self._done = 0
@@ -97,18 +102,8 @@ class DocumentProgress:
         self.console = console
         self._label = label
         self._total = total
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}", style="dim", markup=False),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+        rate = TextColumn("{task.fields[rate]}", style="dim", markup=False)
+        self._bar = _bar(console, rate)
         self._task = self._bar.add_task(label, total=total, rate="")
         self.num_done = 0
         self.begin(0)
