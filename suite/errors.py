@@ -46,6 +46,13 @@ class RecordError(SuiteError):
     """A result file that cannot be read."""
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory did not suffice, on any device; PyTorch has no one class for it."""
+    text = str(error).lower()
+    is_told = "out of memory" in text or "allocate memory" in text
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and is_told)
+
+
 def near_names(name: str, known: Iterable[str], *, limit: int = 3) -> str:
     """A clause that lists the known names closest to `name`, or all of them when they are few."""
     names = sorted(set(known))

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from rich.console import Console
 
 import suite
@@ -26,7 +25,7 @@ from suite.distill.cache_writer import (
 from suite.distill.signals import Teacher
 from suite.distill.teacher import live_teacher
 from suite.distill.teacher_cache import TeacherCache
-from suite.errors import CacheError, ModelError
+from suite.errors import CacheError, ModelError, is_out_of_memory
 from suite.models.loading import Placement, load_model, pick_device, place
 from suite.models.resolve import ResolvedModel, resolve, resolve_tokenizer
 from suite.pipelines.cache_inputs import (
@@ -224,7 +223,9 @@ def _memory_named(batch_tokens: int) -> Iterator[None]:
     """Say what to change when a device has too little memory."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise ModelError(
             f"out of memory at {batch_tokens:,} tokens a batch; give a smaller --batch-tokens, and"
             " another --output if this one was begun with it"

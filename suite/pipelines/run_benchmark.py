@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 import suite
-from suite.errors import ConfigError, SuiteError
+from suite.errors import ConfigError, SuiteError, is_out_of_memory
 from suite.harness.tasks import TaskCatalog, TaskPlan
 from suite.models.entry import ModelConfig
 from suite.pipelines.backend import (
@@ -248,10 +248,9 @@ def _reason(error: Exception, entry: ModelConfig) -> str:
     """Why a pair failed, in one sentence."""
     if isinstance(error, SuiteError):
         return str(error)
-    text = str(error).strip()
-    lowered = text.lower()
-    if isinstance(error, MemoryError) or "out of memory" in lowered or "allocate memory" in lowered:
+    if is_out_of_memory(error):
         return f"out of memory at batch_size {entry.batch_size}; lower batch_size or max_length"
+    text = str(error).strip()
     first_line = text.splitlines()[0] if text else "no message"
     return f"{type(error).__name__}: {first_line} (traceback in run.log)"
 

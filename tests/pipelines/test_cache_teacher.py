@@ -350,11 +350,24 @@ def test_conversations_are_read_through_the_template(tiny_model: Path, tmp_path:
     assert len(made.cache.manifest.fingerprints["template"]) == 64
 
 
+@pytest.mark.parametrize(
+    "found",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 8 EB"),
+        MemoryError(),
+    ],
+    ids=["cuda", "cpu", "python"],
+)
 def test_too_little_memory_is_one_sentence(
-    tiny_model: Path, documents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path,
+    documents: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    found: Exception,
 ) -> None:
     def fill(self: CacheWriter) -> int:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        raise found
 
     monkeypatch.setattr(CacheWriter, "fill", fill)
     with pytest.raises(ModelError) as error:

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import torch
 
+from suite.errors import is_out_of_memory
 from suite.pipelines.bench.loss_contenders import (
     Contender,
     Results,
@@ -21,7 +22,7 @@ from suite.pipelines.bench.loss_contenders import (
     reference_results,
 )
 from suite.pipelines.bench.loss_memory import added_bytes, cuda_added_bytes
-from suite.pipelines.bench.loss_problem import Case, Inputs, four_products, is_out_of_memory
+from suite.pipelines.bench.loss_problem import Case, Inputs, four_products
 from suite.pipelines.bench.loss_table import PRODUCTS, LossRow, with_ratios
 
 NUM_RUNS = 5
@@ -122,7 +123,7 @@ def _checked(rows: Rows, inputs: Inputs, has_boundary: bool, say: Say) -> Rows:
 
 def _reason(contender: Contender, error: Exception) -> str:
     """Why a contender dropped out; our own may do so only for want of memory."""
-    if isinstance(error, RuntimeError) and is_out_of_memory(error):
+    if is_out_of_memory(error):
         return OUT_OF_MEMORY
     if contender.implementation.has_boundary:
         raise error

@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
-from suite.errors import SuiteError
+from suite.errors import SuiteError, is_out_of_memory
 from suite.pipelines.bench.loss_contenders import Contender, Results
-from suite.pipelines.bench.loss_problem import Case, Inputs, is_out_of_memory
+from suite.pipelines.bench.loss_problem import Case, Inputs
 
 _CLEAR = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")

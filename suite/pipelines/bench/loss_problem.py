@@ -92,8 +92,3 @@ def four_products(inputs: Inputs) -> Callable[[], None]:
         torch.mm(logits.T, hidden, out=d_head)
 
     return multiply
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether PyTorch could not get memory, on either kind of device."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
