@@ -12,7 +12,7 @@ from torch import Tensor
 
 from suite.likelihood.blocked import BlockedLogProbs, BlockPlan, Products
 
-# Of a gradient's norm. At worst dlogits are off by a step of the dtype, because Triton's interpreter
+# Of a gradient's norm. At worst dlogits are off by a step of the dtype, because the interpreter
 # cuts off what it stores, and the result by half a step; over a whole norm, by half of both.
 ROUNDING = {dtype: 0.75 * torch.finfo(dtype).eps for dtype in (torch.bfloat16, torch.float16)}
 
