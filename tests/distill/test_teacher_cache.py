@@ -239,9 +239,9 @@ def test_what_differs_is_named_with_both_values(
 
 
 def test_only_expected_fingerprints_are_compared(finished: Path) -> None:
-    TeacherCache.open(finished, FINGERPRINTS)
-    TeacherCache.open(finished, {"dtype": "float32"})
-    TeacherCache.open(finished, {})
+    for expected in (FINGERPRINTS, {"dtype": "float32"}, {}, None):
+        assert len(TeacherCache.open(finished, expected)) == len(ROWS)
+    assert "dtype" in refusal(finished, {"dtype": "float16"})
 
 
 def test_a_cache_needs_no_hidden_states_and_no_model_to_be_read(finished: Path) -> None:

@@ -1,8 +1,7 @@
 """Triton kernels over a block of logits: sums of rows, and the gradient in one pass.
 
-The matrix products around them stay with the vendor's library: it comes closest to the hardware's
-rate, and a block of logits that is written once and read once costs about a tenth of its product.
-No tile is ever skipped, so the results are exact to rounding.
+The matrix products around them stay with the vendor's library; in between, a block of logits is
+written once and read once. No tile is ever skipped, so the results are exact to rounding.
 
 Legend: T rows, C columns of a block, TILE columns at a time.
 """
