@@ -1,0 +1,1 @@
+"""One model or several in lockstep: scores of texts and generations, free of lm_eval."""
