@@ -1,4 +1,4 @@
-"""Scores of the engine equal one plain pass a text, whatever is shared, batched or out of memory."""
+"""Scores equal one plain pass a text, whatever is shared, batched or out of memory."""
 
 from __future__ import annotations
 

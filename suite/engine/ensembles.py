@@ -1,0 +1,374 @@
+"""Several members' scores of the same texts made into one.
+
+A mixture of probabilities needs little of each member: it is computed from what one pass of each
+has kept, for any rule and weights. Whole distributions are combined where that does not suffice:
+for `mean_log_probs`, and where the kept entries do not tell whether greedy decoding would write a
+continuation.
+
+Legend: M members, R requests, K scored tokens of all requests, O outcomes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from suite.engine.members import Member
+from suite.engine.requests import TokenRequest
+from suite.engine.scoring import Ask, TokenBudget, score, score_all
+from suite.engine.texts import MemberText
+from suite.ensemble.combine import Rule, renormalised
+from suite.ensemble.kept import KeptEntries, keep, mixture_greedy, renormalised_kept
+from suite.ensemble.outcomes import OutcomeSpace
+
+# Numbers of one member's whole distributions that are held at a time.
+_MAX_HELD = 2**26
+
+
+class OutcomeReading(Protocol):
+    """How a member's entries become outcomes: by a vocabulary that is shared, or mined."""
+
+    @property
+    def id_of(self) -> Tensor:
+        """int64 [N], the member's entry for each shared token."""
+
+    def to_outcomes(self, log_probs: Tensor) -> Tensor:
+        """[n, V] -> [n, O]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Participant:
+    """A member with what is needed to speak with it."""
+
+    member: Member
+    text: MemberText
+    outcomes: OutcomeReading
+
+
+@dataclass(frozen=True, eq=False)
+class EnsembleRequest:
+    """One text as each member reads it.
+
+    Attributes:
+        continuations: A request for each member; their targets are outcomes, the same for all.
+        contexts: The shared tokens of the prompt, as requests of the same kind; None where they
+            are not wanted. One object may serve all requests with that prompt.
+    """
+
+    continuations: tuple[TokenRequest, ...]
+    contexts: tuple[TokenRequest, ...] | None = None
+
+
+@dataclass(frozen=True)
+class ScoredText:
+    """Natural log-probability of a continuation, and whether greedy decoding would write it."""
+
+    log_prob: float
+    is_greedy: bool
+
+
+@dataclass(frozen=True, eq=False)
+class KeptScores:
+    """What one pass of every member kept of a list of requests.
+
+    Attributes:
+        entries: Of each member at the K scored tokens.
+        offsets: int64 [R + 1], where each request's tokens begin.
+        contexts: Of each member, log-probability of the tokens of all distinct prompts and of
+            `other` there.
+        context_offsets: int64, where each distinct prompt's tokens begin.
+        context_of: int64 [R], the prompt of each request; -1 for none.
+    """
+
+    entries: tuple[KeptEntries, ...]
+    offsets: NDArray[np.int64]
+    contexts: tuple[tuple[Tensor, Tensor], ...]
+    context_offsets: NDArray[np.int64]
+    context_of: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """Members, and how their distributions are combined.
+
+    Attributes:
+        participants: The members.
+        space: What they can all predict.
+        rule: One of `COMBINERS`.
+        weights: Of each member, at least 0, summing to 1; 0 leaves it out.
+        posterior_from: Where the sequence mixture begins to learn its weights.
+        renormalise: Leave out `other`, so that each member's shared outcomes sum to 1.
+    """
+
+    participants: tuple[Participant, ...]
+    space: OutcomeSpace
+    rule: Rule
+    weights: tuple[float, ...]
+    posterior_from: Literal["context", "continuation"] = "context"
+    renormalise: bool = False
+
+    @property
+    def active(self) -> tuple[int, ...]:
+        """The members that take part."""
+        return tuple(m for m, weight in enumerate(self.weights) if weight > 0)
+
+    @property
+    def log_weights(self) -> Tensor:
+        """Of the members that take part, float64 [M]."""
+        weights = torch.tensor([self.weights[m] for m in self.active], dtype=torch.float64)
+        return weights.log()
+
+    @property
+    def learns(self) -> bool:
+        """Whether the prompt's tokens change the weights."""
+        return self.rule.name == "sequence_mixture" and self.posterior_from == "context"
+
+    def score(
+        self,
+        requests: Sequence[EnsembleRequest],
+        kept: KeptScores | None = None,
+        *,
+        budgets: Sequence[TokenBudget] | None = None,
+        on_answer: Callable[[int], None] = lambda count: None,
+    ) -> list[ScoredText]:
+        """Score continuations.
+
+        Args:
+            requests: The texts; with prompts if the rule learns from them.
+            kept: What `keep_scores` kept of these requests; None to run the members now.
+            budgets: Of each member.
+            on_answer: Told of every finished request of every member that runs.
+
+        Raises:
+            NotFiniteError: A member's log-probabilities are not numbers.
+        """
+        budgets = budgets or usual_budgets(self.participants)
+        if not self.rule.is_mixture:
+            nothing = torch.zeros(len(self.active), len(requests), dtype=torch.float64)
+            return self._score_rows(requests, nothing, budgets, on_answer)
+        if kept is None:
+            kept = keep_scores(
+                self.participants, requests, budgets, members=self.active, on_answer=on_answer
+            )
+        entries = [kept.entries[m] for m in self.active]
+        if self.renormalise:
+            entries = [renormalised_kept(own) for own in entries]
+        tokens = torch.stack([own.token for own in entries]).double()
+        evidence = self._evidence(kept)
+        log_weights = self._posterior(tokens, evidence, kept.offsets)
+        values = _sums((tokens + log_weights).logsumexp(0), kept.offsets)
+        targets = np.concatenate([[], *(r.continuations[0].targets for r in requests)])
+        flags = mixture_greedy(
+            entries,
+            log_weights.float(),
+            torch.from_numpy(targets.astype(np.int64)),
+            other=self.space.other,
+        ).numpy()
+        # The least of a request's flags but 0 wins: one token that is not greedy decides.
+        scored, undecided = [], []
+        for place, value in enumerate(values.tolist()):
+            own = flags[kept.offsets[place] : kept.offsets[place + 1]]
+            if not (own == 0).any() and (own < 0).any():
+                undecided.append(place)
+            scored.append(ScoredText(value, bool((own == 1).all())))
+        whole = self._score_rows(
+            [requests[place] for place in undecided],
+            evidence[:, undecided],
+            budgets,
+            lambda count: None,
+        )
+        for place, found in zip(undecided, whole, strict=True):
+            scored[place] = replace(scored[place], is_greedy=found.is_greedy)
+        return scored
+
+    def rows(
+        self,
+        requests: Sequence[EnsembleRequest],
+        budgets: Sequence[TokenBudget],
+        on_answer: Callable[[int], None] = lambda count: None,
+    ) -> tuple[Tensor, NDArray[np.int64]]:
+        """Whole distributions of the members that take part, [M, K, O], and their offsets."""
+        found = [
+            score(
+                self.participants[m].member,
+                [request.continuations[m] for request in requests],
+                RowReader(self.participants[m].outcomes),
+                budget=budgets[m],
+                on_answer=on_answer,
+            )
+            for m in self.active
+        ]
+        # Texts without tokens have no rows.
+        empty = torch.empty(0, self.space.size)
+        rows = torch.stack([scored.values.get("rows", empty) for scored in found])
+        return renormalised(rows) if self.renormalise else rows, found[0].offsets
+
+    def _score_rows(
+        self,
+        requests: Sequence[EnsembleRequest],
+        evidence: Tensor,
+        budgets: Sequence[TokenBudget],
+        on_answer: Callable[[int], None],
+    ) -> list[ScoredText]:
+        """Score requests by combining whole distributions; `evidence` [M, R] of their prompts."""
+        scored: list[ScoredText] = []
+        for part in _parts(requests, _MAX_HELD // self.space.size):
+            rows, offsets = self.rows(part, budgets, on_answer)
+            targets = torch.from_numpy(np.concatenate([r.continuations[0].targets for r in part]))
+            tokens = rows.gather(2, targets.expand(len(rows), -1)[..., None])[..., 0]
+            own = evidence[:, len(scored) : len(scored) + len(part)]
+            log_weights = self._posterior(tokens, own, offsets)
+            combined = self.rule.combine(rows, log_weights.to(rows.dtype))
+            values = _sums(combined.gather(1, targets[:, None])[:, 0].double(), offsets)
+            is_greedy = (combined[:, :-1].argmax(dim=1) == targets).numpy()
+            scored += [
+                ScoredText(value, bool(is_greedy[offsets[r] : offsets[r + 1]].all()))
+                for r, value in enumerate(values.tolist())
+            ]
+        return scored
+
+    def _evidence(self, kept: KeptScores) -> Tensor:
+        """Log-likelihood of each request's prompt for each member, float64 [M, R]; 0 for none."""
+        evidence = torch.zeros(len(self.active), len(kept.context_of), dtype=torch.float64)
+        has_context = kept.context_of >= 0
+        if not self.learns or not has_context.any():
+            return evidence
+        for row, m in enumerate(self.active):
+            token, other = (values.double() for values in kept.contexts[m])
+            if self.renormalise:
+                token = token - torch.log1p(-other.exp())
+            sums = _sums(token, kept.context_offsets)
+            evidence[row, has_context] = sums[kept.context_of[has_context]]
+        return evidence
+
+    def _posterior(self, tokens: Tensor, evidence: Tensor, offsets: NDArray[np.int64]) -> Tensor:
+        """Log-weights before each token by the rule, float64 [M, K].
+
+        Args:
+            tokens: [M, K], log-probabilities of the scored tokens.
+            evidence: [M, R], of what the weights have learnt from before the first of them.
+            offsets: int64 [R + 1].
+        """
+        log_weights = self.log_weights[:, None].expand(-1, tokens.shape[1])
+        if self.rule.name != "sequence_mixture":
+            return log_weights
+        before = torch.nn.functional.pad(tokens.double().cumsum(1), (1, 0))[:, :-1]
+        counts = torch.from_numpy(np.diff(offsets))
+        # A request without tokens has no first one.
+        first = torch.from_numpy(offsets[:-1]).clamp(max=max(tokens.shape[1] - 1, 0))
+        start = evidence - before[:, first] if tokens.shape[1] else evidence
+        joint = log_weights + before + start.repeat_interleave(counts, dim=1)
+        return joint.log_softmax(dim=0)
+
+
+@dataclass(frozen=True, eq=False)
+class KeptReader:
+    """Reads what `KeptEntries` holds; targets are outcomes."""
+
+    outcomes: OutcomeReading
+
+    def __call__(self, log_probs: Tensor, rows: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """As `Reader`."""
+        outcomes = self.outcomes.to_outcomes(log_probs)
+        kept = keep(outcomes, torch.zeros(len(outcomes), dtype=torch.int64, device=rows.device))
+        return {
+            "token": outcomes[rows, targets],
+            "other": kept.other[rows],
+            "top_log_probs": kept.top_log_probs[rows],
+            "top_outcomes": kept.top_outcomes[rows],
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class OutcomeReader:
+    """Reads the log-probability of an outcome, and of `other` beside it."""
+
+    outcomes: OutcomeReading
+
+    def __call__(self, log_probs: Tensor, rows: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """As `Reader`."""
+        outcomes = self.outcomes.to_outcomes(log_probs)
+        return {"token": outcomes[rows, targets], "other": outcomes[rows, -1]}
+
+
+@dataclass(frozen=True, eq=False)
+class RowReader:
+    """Reads whole distributions over the outcomes."""
+
+    outcomes: OutcomeReading
+
+    def __call__(self, log_probs: Tensor, rows: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """As `Reader`; `rows` [k, O]."""
+        outcomes = self.outcomes.to_outcomes(log_probs)[rows]
+        return {"token": outcomes.gather(1, targets[:, None])[:, 0], "rows": outcomes}
+
+
+def usual_budgets(participants: Sequence[Participant]) -> list[TokenBudget]:
+    """A token budget for each member's device."""
+    return [TokenBudget.for_device(own.member.device) for own in participants]
+
+
+def keep_scores(
+    participants: Sequence[Participant],
+    requests: Sequence[EnsembleRequest],
+    budgets: Sequence[TokenBudget],
+    *,
+    members: Sequence[int] | None = None,
+    on_answer: Callable[[int], None] = lambda count: None,
+) -> KeptScores:
+    """Run every member once over all requests.
+
+    Args:
+        participants: All members.
+        requests: The texts.
+        budgets: Of each member.
+        members: Those to run; None for all. The others' entries are empty.
+        on_answer: Told of every finished request of every member that runs.
+    """
+    distinct = {id(r.contexts): r.contexts for r in requests if r.contexts is not None}
+    number = {key: n for n, key in enumerate(distinct)}
+    nothing = torch.empty(0)
+    entries = [KeptEntries(nothing, nothing, nothing, nothing)] * len(participants)
+    contexts = [(nothing, nothing)] * len(participants)
+    offsets = context_offsets = np.zeros(1, np.int64)
+    for m in range(len(participants)) if members is None else members:
+        own = participants[m]
+        asks = [
+            Ask([r.continuations[m] for r in requests], KeptReader(own.outcomes)),
+            Ask([prompt[m] for prompt in distinct.values()], OutcomeReader(own.outcomes)),
+        ]
+        scored, prompts = score_all(own.member, asks, budget=budgets[m], on_answer=on_answer)
+        offsets, context_offsets = scored.offsets, prompts.offsets
+        if scored.values:
+            entries[m] = KeptEntries(**scored.values)
+        if prompts.values:
+            contexts[m] = (prompts.values["token"], prompts.values["other"])
+    context_of = np.array([number.get(id(r.contexts), -1) for r in requests], np.int64)
+    return KeptScores(tuple(entries), offsets, tuple(contexts), context_offsets, context_of)
+
+
+def _sums(values: Tensor, offsets: NDArray[np.int64]) -> Tensor:
+    """Sums of float64 values between neighbouring offsets, [R]."""
+    owner = torch.from_numpy(np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)))
+    return torch.zeros(len(offsets) - 1, dtype=torch.float64).index_add(0, owner, values)
+
+
+def _parts(requests: Sequence[EnsembleRequest], limit: int) -> Iterator[list[EnsembleRequest]]:
+    """Requests in lists with at most `limit` scored tokens, or one request."""
+    part: list[EnsembleRequest] = []
+    size = 0
+    for request in requests:
+        count = len(request.continuations[0].scored)
+        if part and size + count > limit:
+            yield part
+            part, size = [], 0
+        part.append(request)
+        size += count
+    if part:
+        yield part
