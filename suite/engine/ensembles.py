@@ -23,8 +23,14 @@ from suite.engine.members import Member
 from suite.engine.requests import TokenRequest
 from suite.engine.scoring import Ask, TokenBudget, score, score_all
 from suite.engine.texts import MemberText
-from suite.ensemble.combine import Rule, renormalised
-from suite.ensemble.kept import KeptEntries, keep, mixture_greedy, renormalised_kept
+from suite.ensemble.combine import Rule, posterior_log_weights, renormalised
+from suite.ensemble.kept import (
+    KeptEntries,
+    keep,
+    mixture_greedy,
+    mixture_values,
+    renormalised_kept,
+)
 from suite.ensemble.outcomes import OutcomeSpace
 
 # Numbers of one member's whole distributions that are held at a time.
@@ -162,7 +168,7 @@ class Ensemble:
         tokens = torch.stack([own.token for own in entries]).double()
         evidence = self._evidence(kept)
         log_weights = self._posterior(tokens, evidence, kept.offsets)
-        values = _sums((tokens + log_weights).logsumexp(0), kept.offsets)
+        values = _sums(mixture_values(entries, log_weights), kept.offsets)
         targets = np.concatenate([[], *(r.continuations[0].targets for r in requests)])
         flags = mixture_greedy(
             entries,
@@ -255,16 +261,10 @@ class Ensemble:
             evidence: [M, R], of what the weights have learnt from before the first of them.
             offsets: int64 [R + 1].
         """
-        log_weights = self.log_weights[:, None].expand(-1, tokens.shape[1])
         if self.rule.name != "sequence_mixture":
-            return log_weights
-        before = torch.nn.functional.pad(tokens.double().cumsum(1), (1, 0))[:, :-1]
-        counts = torch.from_numpy(np.diff(offsets))
-        # A request without tokens has no first one.
-        first = torch.from_numpy(offsets[:-1]).clamp(max=max(tokens.shape[1] - 1, 0))
-        start = evidence - before[:, first] if tokens.shape[1] else evidence
-        joint = log_weights + before + start.repeat_interleave(counts, dim=1)
-        return joint.log_softmax(dim=0)
+            return self.log_weights[:, None].expand(-1, tokens.shape[1])
+        before = (self.log_weights[:, None] + evidence).log_softmax(dim=0)
+        return posterior_log_weights(tokens, before, torch.from_numpy(offsets))
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,14 +9,18 @@ Legend: B rows, T tokens of a batch, K scored tokens of all texts, V entries, D 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from suite.engine.batching import TokenBudget as TokenBudget
+from suite.engine.batching import batches
 from suite.engine.members import Member, Past
 from suite.engine.prefixes import Segment, prefix_tree
 from suite.engine.readers import Reader
@@ -39,30 +43,6 @@ class NotFiniteError(SuiteError):
         self.member = member
         self.ask = ask
         self.request = request
-
-
-@dataclass
-class TokenBudget:
-    """How much one forward pass may hold; a text longer than that is read alone.
-
-    Attributes:
-        num_read: New tokens of a batch, padding included.
-        num_held: Tokens of its caches, padding included.
-    """
-
-    num_read: int
-    num_held: int
-
-    @classmethod
-    def for_device(cls, device: torch.device, num_read: int | None = None) -> TokenBudget:
-        """The usual budget of a device, or as many new tokens as given."""
-        # Larger batches made nothing faster on a processor.
-        size = num_read or (1024 if device.type == "cpu" else 16384)
-        return cls(size, 8 * size)
-
-    def halve(self) -> None:
-        """Hold half as much from now on."""
-        self.num_read, self.num_held = self.num_read // 2, self.num_held // 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,21 +158,17 @@ class _Walk:
         self, segments: Sequence[Segment], past: Past | None, rows: dict[Segment, int]
     ) -> None:
         """Read segments of one depth and what follows them; `rows` of `past` hold their parents."""
-        # The longest first: neighbours are of like length, and memory fails at once or never.
-        waiting = sorted(segments, key=lambda segment: (-len(segment.ids), -segment.start))
+        waiting = deque(batches(segments, self.budget))
         while waiting:
-            batch = waiting[: _batch_size(waiting, self.budget)]
+            batch = waiting.popleft()
             try:
                 children, after = self._read_batch(batch, past, rows)
             except Exception as error:
                 if len(batch) == 1 or not is_out_of_memory(error):
                     raise
                 self.budget.halve()
-                children = None
-            if children is None:
-                _free_memory(self.member.device)
+                waiting = deque(batches([*batch, *chain.from_iterable(waiting)], self.budget))
                 continue
-            waiting = waiting[len(batch) :]
             if children:
                 row_of = {segment: row for row, segment in enumerate(batch)}
                 self._read_all(children, after, row_of)
@@ -295,20 +271,3 @@ def _wanted(
         columns = np.array(found, np.int64).reshape(-1, 3).T.copy()
         wanted.setdefault(segment, []).append(_Wanted(ask, *columns))
     return wanted
-
-
-def _batch_size(waiting: Sequence[Segment], budget: TokenBudget) -> int:
-    """How many of the waiting segments, the longest first, one forward pass takes: at least one."""
-    width = len(waiting[0].ids)
-    longest = 0
-    for count, segment in enumerate(waiting, start=1):
-        longest = max(longest, segment.start)
-        too_many = count * width > budget.num_read or count * (longest + width) > budget.num_held
-        if too_many and count > 1:
-            return count - 1
-    return len(waiting)
-
-
-def _free_memory(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.empty_cache()

@@ -1,0 +1,1 @@
+"""Several models' distributions made into one: pure tensor maths, no models and no tokenizers."""
