@@ -83,7 +83,7 @@ def parse_config(kind: type[ConfigT], data: Any, where: str) -> ConfigT:
             places.setdefault(_key_path(_as_written(problem, data)), []).append(problem)
         (place, first), *others = places.items()
         more = f" (and {len(others)} more problem{'s'[: len(others) - 1]})" if others else ""
-        raise ConfigError(f"{where}: {_sentence(kind, place, first)}{more}") from error
+        raise ConfigError(f"{where}: {_sentence(kind, data, place, first)}{more}") from error
 
 
 def _without_echoes(problems: list[Any]) -> list[Any]:
@@ -92,12 +92,12 @@ def _without_echoes(problems: list[Any]) -> list[Any]:
     return [p for p in problems if p["type"] != "too_short" or tuple(p["loc"]) not in parents]
 
 
-def _sentence(kind: type[BaseModel], place: str, problems: list[Any]) -> str:
+def _sentence(kind: type[BaseModel], data: Any, place: str, problems: list[Any]) -> str:
     """The pydantic problems of one place in the words of this project."""
     problem = problems[0]
     location = tuple(problem["loc"])
     if problem["type"] == "extra_forbidden":
-        owner = _model_at(kind, location[:-1])
+        owner = _model_at(kind, location[:-1], data)
         accepted = ", ".join(sorted(owner.model_fields)) if owner else "none"
         inside = f" in {_key_path(location[:-1])}" if location[:-1] else ""
         return f"unknown key '{location[-1]}'{inside}; accepted keys: {accepted}"
@@ -142,26 +142,39 @@ def _key_path(location: tuple[int | str, ...]) -> str:
     return text
 
 
-def _model_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:
-    """The settings class found by following a key path from `kind`."""
-    current: type[BaseModel] | None = kind
+def _model_at(
+    kind: type[BaseModel], location: tuple[int | str, ...], data: Any
+) -> type[BaseModel] | None:
+    """The settings class at a key path; of several that fit there, the one `data` is most like."""
+    candidates = [kind]
     for part in location:
-        if isinstance(part, int):
-            continue
-        field = current.model_fields.get(part) if current else None
-        current = _first_model(field.annotation) if field is not None else None
-    return current
+        if isinstance(part, str):
+            field = _most_like(data, candidates).model_fields.get(part)
+            candidates = _models_in(field.annotation) if field is not None else []
+        if not candidates:
+            return None
+        with contextlib.suppress(LookupError, TypeError):
+            data = data[part]
+    return _most_like(data, candidates)
 
 
-def _first_model(annotation: Any) -> type[BaseModel] | None:
-    """The settings class inside an annotation such as `tuple[TaskConfig, ...] | None`."""
+def _most_like(data: Any, candidates: list[type[BaseModel]]) -> type[BaseModel]:
+    """The settings class that was meant: its required keys are there, and most of the others."""
+    written = set(data) if isinstance(data, dict) else set()
+
+    def likeness(model: type[BaseModel]) -> tuple[int, int]:
+        fields = model.model_fields
+        num_missing = sum(fields[key].is_required() for key in set(fields) - written)
+        return -num_missing, len(written & set(fields))
+
+    return max(candidates, key=likeness)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The settings classes inside an annotation such as `tuple[TaskConfig, ...] | None`."""
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        return annotation if issubclass(annotation, BaseModel) else None
-    for inner in typing.get_args(annotation):
-        found = _first_model(inner)
-        if found is not None:
-            return found
-    return None
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    return [model for inner in typing.get_args(annotation) for model in _models_in(inner)]
 
 
 def expand_path(path: Path, base: Path) -> Path:

@@ -44,7 +44,8 @@ class RunRecord:
     """One finished (model, task) pair read back from disk.
 
     `label` is the unique name of the task entry in the recipe. `identity` holds everything that
-    decides whether two runs are the same run; `key` its hash.
+    decides whether two runs are the same run; `key` its hash. `file` is None for scores that were
+    computed from the samples of other runs. `weights` are those of an ensemble's members.
     """
 
     model: str
@@ -54,12 +55,25 @@ class RunRecord:
     identity: dict[str, Any]
     seconds: float
     hardware: str
-    file: str
+    file: str | None
+    weights: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Failure:
     """A pair that could not be scored, with the one-sentence reason.
+
+    `label` is the unique name of the task entry in the recipe.
+    """
+
+    model: str
+    label: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Absence:
+    """A pair that a row does not have by its nature or by choice; no failure.
 
     `label` is the unique name of the task entry in the recipe.
     """

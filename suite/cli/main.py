@@ -14,6 +14,8 @@ import suite
 from suite.cli.align import align
 from suite.cli.bench import bench
 from suite.cli.cache_teacher import cache_teacher
+from suite.cli.lm_eval import lm_eval
+from suite.cli.transplant import transplant
 from suite.errors import ConfigError, SuiteError
 
 INTERRUPTED = 75
@@ -54,13 +56,21 @@ def main() -> None:
 @click.option("--protocol", type=click.Choice(["lm-eval", "paper"]), help="Tokenisation protocol.")
 @click.option("--dry-run", is_flag=True, help="Check everything, print the plan, load nothing.")
 @click.option("--estimate", is_flag=True, help="Time a few items of each pair, print the total.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Score N pairs at once, each on a GPU of its own.",
+)
 @click.option("--fresh", is_flag=True, help="Score finished pairs again.")
 @click.option("--confirm-unsafe-code", is_flag=True, help="Allow tasks that execute model code.")
 def run_benchmark(recipe: str | None, **options: Any) -> None:
     """Score models on tasks and write one table.
 
-    RECIPE is a YAML file or a packaged name: quickstart, smoke, paper-eval. Finished pairs are
-    kept: the same command goes on after an interrupt.
+    RECIPE is a YAML file or a packaged name: quickstart, ensembles, smoke, paper-eval,
+    paper-ensembles. Finished pairs are kept: the same command goes on after an interrupt.
     """
     from rich.console import Console
 
@@ -76,30 +86,40 @@ def run_benchmark(recipe: str | None, **options: Any) -> None:
         _print_estimate(settings, unsafe)
         return
 
-    from suite.pipelines.run_benchmark import RunOptions
-    from suite.pipelines.run_benchmark import run_benchmark as run
-    from suite.report.console import console_table
-
-    # A terminal that lacks a character shows another; it must not cost a finished run its table.
     for stream in (sys.stdout, sys.stderr):
+        # A terminal that lacks a character shows another; it must not cost a run its table.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     output = (options["output"] or Path("reports") / name).absolute()
-    result = run(settings, RunOptions(output, options["fresh"], unsafe))
+    _run(settings, output, options)
+
+
+def _run(recipe: Any, output: Path, options: dict[str, Any]) -> None:
+    """Run a recipe and print its table; of several processes the first one prints."""
+    from rich.console import Console
+
+    from suite.pipelines.run_benchmark import RunOptions, run_benchmark
+    from suite.report.console import console_table
+
+    fresh, unsafe, jobs = options["fresh"], options["confirm_unsafe_code"], options["jobs"]
+    result = run_benchmark(recipe, RunOptions(output, fresh, unsafe, jobs))
+    if result.table is None:
+        return
     console = Console()
     console.print(console_table(result.table, console.width))
     for file in result.files:
         console.print(str(file), markup=False, highlight=False, soft_wrap=True)
     if result.failures:
         count = len(result.failures)
-        total = len(settings.models) * len(settings.tasks)
-        raise SuiteError(f"{count} of {total} pairs failed; the notes under the table say why")
+        raise SuiteError(
+            f"{count} of {result.num_pairs} pairs failed; the notes under the table say why"
+        )
 
 
 def _recipe(recipe: str | None, options: dict[str, Any]) -> tuple[Any, str]:
     """The recipe of a call with its options laid over it, and a name for the output folder."""
-    from suite.pipelines.recipe import load_recipe, quick_recipe, with_protocol
+    from suite.pipelines.recipe import load_recipe, quick_recipe, with_device, with_protocol
 
     if recipe and (options["models"] or options["tasks"]):
         raise ConfigError("give a RECIPE or --model and --task, not both")
@@ -115,7 +135,7 @@ def _recipe(recipe: str | None, options: dict[str, Any]) -> tuple[Any, str]:
         tasks = tuple(task.model_copy(update={"limit": None}) for task in settings.tasks)
         changes |= {"limit": limit, "tasks": tasks}
     if device:
-        changes["models"] = tuple(m.model_copy(update={"device": device}) for m in settings.models)
+        settings = with_device(settings, device)
     settings = settings.model_copy(update=changes)
     if options["protocol"]:
         settings = with_protocol(settings, options["protocol"])
@@ -151,3 +171,5 @@ def schema(kind: str) -> None:
 main.add_command(align)
 main.add_command(bench)
 main.add_command(cache_teacher)
+main.add_command(lm_eval)
+main.add_command(transplant)

@@ -19,9 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from suite.engine.batching import TokenBudget
 from suite.engine.members import Member
 from suite.engine.requests import TokenRequest
-from suite.engine.scoring import Ask, TokenBudget, score, score_all
+from suite.engine.scoring import Ask, NotFiniteError, score, score_all
 from suite.engine.texts import MemberText
 from suite.ensemble.combine import Rule, posterior_log_weights, renormalised
 from suite.ensemble.kept import (
@@ -225,7 +226,11 @@ class Ensemble:
         """Score requests by combining whole distributions; `evidence` [M, R] of their prompts."""
         scored: list[ScoredText] = []
         for part in _parts(requests, _MAX_HELD // self.space.size):
-            rows, offsets = self.rows(part, budgets, on_answer)
+            try:
+                rows, offsets = self.rows(part, budgets, on_answer)
+            except NotFiniteError as error:
+                place = len(scored) + error.request
+                raise NotFiniteError(error.member, error.ask, place) from error
             targets = torch.from_numpy(np.concatenate([r.continuations[0].targets for r in part]))
             tokens = rows.gather(2, targets.expand(len(rows), -1)[..., None])[..., 0]
             own = evidence[:, len(scored) : len(scored) + len(part)]

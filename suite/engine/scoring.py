@@ -19,8 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from suite.engine.batching import TokenBudget as TokenBudget
-from suite.engine.batching import batches
+from suite.engine.batching import TokenBudget, batches
 from suite.engine.members import Member, Past
 from suite.engine.prefixes import Segment, prefix_tree
 from suite.engine.readers import Reader

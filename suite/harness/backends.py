@@ -10,21 +10,20 @@ and logits that are not numbers end a generation with an error instead of an emp
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from lm_eval.api.model import CacheHook
 from lm_eval.models.huggingface import HFLM
 
 from suite.errors import HarnessError
 from suite.harness.protocol import PAPER_MAX_LENGTH, Protocol
+from suite.harness.reporting import ReportingBackend
 
 
-class HfBackend(HFLM):
-    """One transformers model as an lm-eval backend.
+class HfBackend(ReportingBackend, HFLM):
+    """One transformers model as an lm-eval backend."""
 
-    `num_truncated` counts requests whose prompt was cut to fit, `num_boundary_moves` those
-    whose whole continuation lay in a token across the border.
-    """
+    source_name: ClassVar[str] = "hf"
 
     def __init__(
         self,
@@ -49,16 +48,17 @@ class HfBackend(HFLM):
             think_end_token=strip_reasoning,
         )
         self.protocol = protocol
-        self.facts: dict[str, Any] = {}
-        self.num_truncated = 0
-        self.num_boundary_moves = 0
         self._rolling = False
-        self._on_start: Callable[[int], None] = lambda total: None
+        self.start_reporting(self.device)
 
     def report_to(self, on_start: Callable[[int], None], on_answer: Callable[[], None]) -> None:
         """Have `on_start` told how many requests come, and `on_answer` called for each answer."""
-        self._on_start = on_start
+        super().report_to(on_start, on_answer)
         self.set_cache_hook(_AnswerHook(on_answer))
+
+    def set_batch_size(self, batch_size: int) -> None:
+        """Score what follows with this batch size."""
+        self.batch_size_per_gpu = batch_size
 
     def get_model_info(self) -> dict[str, Any]:
         """Facts for the results file; unlike upstream's, asks no hub."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -15,13 +16,14 @@ from typing import Any
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import handle_non_serializable, hash_string, sanitize_list
+from torch.utils import collect_env
 
 from suite.errors import HarnessError
 from suite.files import write_atomically
-from suite.harness.backends import HfBackend
 from suite.harness.features import item_features
 from suite.harness.identity import leaf_tasks
 from suite.harness.protocol import Protocol, Seeds
+from suite.harness.reporting import ReportingBackend
 from suite.models.entry import ChatConfig
 
 
@@ -42,6 +44,8 @@ class Evaluation:
 
     `num_truncated` counts requests cut to the context length (None where the backend doesn't
     tell), `num_boundary_moves` those with a token across the border of prompt and continuation.
+    Where several processes share the items, the first has it all; what the others have is not
+    complete, and empty.
     """
 
     results: dict[str, Any]
@@ -50,6 +54,7 @@ class Evaluation:
     seconds: float
     num_truncated: int | None
     num_boundary_moves: int | None
+    is_complete: bool = True
 
 
 def evaluate(
@@ -65,15 +70,17 @@ def evaluate(
     `on_start` is told how many requests there are, `on_answer` is called after each.
 
     Raises:
-        HarnessError: A log-likelihood is not finite (lm-eval would score it as the first choice).
+        HarnessError: A log-likelihood is not finite (lm-eval would score it as the first choice),
+            or there are more processes than items.
     """
-    if isinstance(backend, HfBackend):
-        backend.num_truncated = 0
-        backend.num_boundary_moves = 0
+    if isinstance(backend, ReportingBackend):
+        _check_enough_items(tasks, settings.limit, backend.world_size)
+        backend.reset_counts()
         backend.report_to(on_start, on_answer)
     # lm-eval would fork this process, with torch's threads in it, for bootstrapped errors.
     os.environ.setdefault("DISABLE_MULTIPROC", "1")
-    chat = _chat_options(settings, tasks)
+    chat = chat_options(settings, tasks)
+    _tell_environment_once()
     start = time.perf_counter()
     results = simple_evaluate(
         model=backend,
@@ -90,6 +97,9 @@ def evaluate(
         **chat,
     )
     seconds = time.perf_counter() - start
+    counts = backend.total_counts() if isinstance(backend, ReportingBackend) else (None, None)
+    if results is None:
+        return Evaluation({}, {}, {}, seconds, counts[0], counts[1], is_complete=False)
     samples = results.pop("samples")
     for task, items in samples.items():
         _check_finite(task, items)
@@ -98,8 +108,8 @@ def evaluate(
         samples=samples,
         features=_features(backend, samples),
         seconds=seconds,
-        num_truncated=getattr(backend, "num_truncated", None),
-        num_boundary_moves=getattr(backend, "num_boundary_moves", None),
+        num_truncated=counts[0],
+        num_boundary_moves=counts[1],
     )
 
 
@@ -125,8 +135,15 @@ def write_evaluation(evaluation: Evaluation, folder: Path, facts: dict[str, Any]
     return path
 
 
-def _chat_options(settings: EvaluationSettings, tasks: list[Any]) -> dict[str, Any]:
-    """Chat template arguments; under the paper's protocol only generation is wrapped."""
+def _tell_environment_once() -> None:
+    """lm-eval describes the machine anew for every evaluation, which takes a second each."""
+    told = collect_env.get_pretty_env_info
+    if not hasattr(told, "cache_info"):
+        collect_env.get_pretty_env_info = functools.cache(told)
+
+
+def chat_options(settings: EvaluationSettings, tasks: list[Any]) -> dict[str, Any]:
+    """lm-eval's chat template arguments; under the paper's protocol only generation is wrapped."""
     chat = settings.chat
     wraps = bool(chat.template)
     if settings.protocol == "paper":
@@ -137,6 +154,19 @@ def _chat_options(settings: EvaluationSettings, tasks: list[Any]) -> dict[str, A
         "system_instruction": chat.system_prompt if wraps else None,
         "fewshot_as_multiturn": wraps and chat.fewshot_as_multiturn,
     }
+
+
+def _check_enough_items(tasks: list[Any], limit: int | None, num_ranks: int) -> None:
+    """Refuse processes that would have nothing to do, with which lm-eval fails."""
+    if num_ranks == 1:
+        return
+    for task in leaf_tasks(tasks):
+        num_items = min(len(task.eval_docs), limit or len(task.eval_docs))
+        if num_items < num_ranks:
+            raise HarnessError(
+                f"task '{task.task_name}': {num_items} items cannot be shared by {num_ranks}"
+                f" processes; start at most {num_items}"
+            )
 
 
 def _check_finite(task: str, items: list[dict[str, Any]]) -> None:
@@ -166,7 +196,7 @@ def _experiment_facts(
     }
     return {
         "task_hashes": hashes,
-        "model_source": "hf" if isinstance(backend, HfBackend) else type(backend).__name__,
+        "model_source": getattr(backend, "source_name", type(backend).__name__),
         "model_name": facts.get("name", type(backend).__name__),
         "model_name_sanitized": facts.get("name", type(backend).__name__),
         "system_instruction": system,
@@ -180,7 +210,7 @@ def _experiment_facts(
 
 def _features(backend: Any, samples: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """Tokenisation features where the backend has a tokenizer of ours to ask."""
-    if not isinstance(backend, HfBackend):
+    if not isinstance(backend, ReportingBackend):
         return {}
     tokenizer = backend.tokenizer
 

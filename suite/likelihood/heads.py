@@ -5,6 +5,7 @@ Legend: T tokens, V vocabulary, D hidden size.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -80,6 +81,11 @@ def head_of(
     options = replace(options, vocab_size=vocab_size, bias=bias, softcap=_softcap(config))
     heads = [OutputHead(weight, scale, options) for scale in _scales(config)]
     head, difference, dtype = _closest(model, heads)
+    if math.isnan(difference):
+        raise ModelError(
+            f"{name}: the logits of {type(model).__name__} are not numbers (NaN) in"
+            f" {str(dtype).removeprefix('torch.')}; try dtype: float32, or check its weights"
+        )
     if not difference <= _NUM_ROUNDINGS * rounding(dtype):
         raise ModelError(
             f"{name}: the logits of {type(model).__name__} differ by {difference:.0%} from its"

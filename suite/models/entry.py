@@ -34,6 +34,10 @@ class ChatConfig(Config):
         return self
 
 
+# Which tasks of a recipe a row is scored on: all, those without generation, or those named.
+TaskFilter = Literal["all", "likelihood"] | tuple[str, ...]
+
+
 # Settings that a backend of lm-eval takes through its own arguments, if at all.
 _OURS = frozenset(
     {
@@ -46,6 +50,7 @@ _OURS = frozenset(
         "quantization",
         "attn_implementation",
         "max_length",
+        "token_budget",
         "trust_remote_code",
     }
 )
@@ -55,7 +60,10 @@ class ModelConfig(Config):
     """A named model. `None` leaves the choice to the model's own files.
 
     `dtype: auto` is the dtype the weights are stored in, but float32 on a processor that is slow
-    at bfloat16. `weights` replaces the description of the weights in tables.
+    at bfloat16. `batch_size` is the number of texts generated at once (of all requests at once with
+    `backend: hf`), `token_budget` the positions that a forward pass of the engine may hold, by
+    default what the device suggests. `tasks` are those the model is scored on. `weights` replaces
+    the description of the weights in tables.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=80)]
@@ -70,6 +78,8 @@ class ModelConfig(Config):
     attn_implementation: str | None = None
     max_length: PositiveInt | None = None
     batch_size: PositiveInt = 16
+    token_budget: PositiveInt | None = None
+    tasks: TaskFilter = "all"
     chat: ChatConfig = ChatConfig()
     trust_remote_code: bool = False
     weights: str | None = None

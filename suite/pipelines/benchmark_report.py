@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import suite
 from suite.config import content_hash
-from suite.harness.tasks import TaskPlan
+from suite.pipelines.ensemble_rows import derive_rows, fitted_weights, meaning_of
 from suite.pipelines.plan import versions
 from suite.pipelines.recipe import Recipe
+from suite.pipelines.session import Outcome
+from suite.pipelines.work import Work
 from suite.records import Failure, ModelRow, RunRecord, Sample, Table
 from suite.report.tables import ColumnSpec, build_table
 from suite.report.write import write_report
@@ -20,36 +22,60 @@ from suite.results.importer import load_results, read_samples
 
 def write_benchmark_report(
     recipe: Recipe,
-    tasks: Sequence[TaskPlan],
+    work: Work,
     models: Sequence[ModelRow],
     *,
-    keys: dict[tuple[str, str], str],
-    failures: Sequence[Failure],
+    outcome: Outcome,
     output: Path,
-) -> tuple[Table, tuple[Path, ...]]:
+) -> tuple[Table, tuple[Path, ...], tuple[Failure, ...]]:
     """Build the table of a recipe from finished runs and write it in every format.
 
-    `keys` maps (model, column) to the key of the run that the cell shows.
+    Returns:
+        The table, the files, and all failures, those of rows from samples among them.
 
     Raises:
         SuiteError: A results file cannot be read, or the folder cannot be written.
     """
-    runs = _current_runs(output, keys)
-    table = _table(recipe, tasks, models, runs, failures)
+    runs = _current_runs(output, outcome.keys)
+    derived = derive_rows(recipe, work, runs, outcome)
+    failures = (*outcome.failures, *derived.failures)
+    labels = {task.entry.label for task in work.tasks}
+    names = {entry.name for entry in recipe.models}
+    shown = [run for (name, label), run in runs.items() if name in names and label in labels]
+    table = build_table(
+        title=recipe.title,
+        models=models,
+        columns_spec=[ColumnSpec(t.entry.label, t.entry.task, t.entry.metric) for t in work.tasks],
+        runs=[*shown, *derived.runs],
+        failures=failures,
+        absences=[*work.absences, *derived.absences],
+        provenance=_provenance(recipe, list(runs.values())),
+    )
+    table = replace(table, notes=(*_notes(recipe, work, runs), *derived.all_notes(), *table.notes))
     files = write_report(
         table,
-        _samples(table, runs, recipe.samples_shown),
+        _samples(table, shown, recipe.samples_shown),
         failures,
-        [str(Path(run.file).relative_to(output)) for run in runs],
+        [str(Path(file).relative_to(output)) for file in _files(runs.values())],
         output,
     )
-    return table, files
+    return table, files, failures
 
 
-def _current_runs(output: Path, keys: dict[tuple[str, str], str]) -> list[RunRecord]:
-    """The newest finished run of each cell, under the names this recipe gives it."""
+def _current_runs(
+    output: Path, keys: dict[tuple[str, str], str]
+) -> dict[tuple[str, str], RunRecord]:
+    """The newest finished run of each row and label, under the names this recipe gives it."""
     newest = {run.key: run for run in load_results(output)}
-    return [replace(newest[key], model=model, label=label) for (model, label), key in keys.items()]
+    return {
+        (model, label): replace(newest[key], model=model, label=label)
+        for (model, label), key in keys.items()
+    }
+
+
+def _files(runs: Iterable[RunRecord]) -> list[str]:
+    """The results files of runs, each once."""
+    return list(dict.fromkeys(run.file for run in runs if run.file is not None))
 
 
 def _samples(table: Table, runs: Sequence[RunRecord], shown: int) -> list[Sample]:
@@ -58,25 +84,16 @@ def _samples(table: Table, runs: Sequence[RunRecord], shown: int) -> list[Sample
     return [s for run in runs for s in read_samples(run, filters[run.label], limit=shown)]
 
 
-def _table(
-    recipe: Recipe,
-    tasks: Sequence[TaskPlan],
-    models: Sequence[ModelRow],
-    runs: Sequence[RunRecord],
-    failures: Sequence[Failure],
-) -> Table:
-    columns = [ColumnSpec(t.entry.label, t.entry.task, t.entry.metric) for t in tasks]
-    table = build_table(
-        title=recipe.title,
-        models=models,
-        columns_spec=columns,
-        runs=runs,
-        failures=failures,
-        provenance=_provenance(recipe, runs),
-    )
+def _notes(recipe: Recipe, work: Work, runs: dict[tuple[str, str], RunRecord]) -> tuple[str, ...]:
+    """What must be said of the whole table beside the recipe's own notes."""
     most = f"Limit: at most the first {recipe.limit} items of each task."
-    limit = (most,) if recipe.limit else ()
-    return replace(table, notes=(*recipe.notes, *limit, *table.notes))
+    labels = [task.entry.label for task in work.tasks]
+    return (
+        *recipe.notes,
+        *((most,) if recipe.limit else ()),
+        *meaning_of(recipe),
+        *fitted_weights(recipe, runs, labels),
+    )
 
 
 def _provenance(recipe: Recipe, runs: Sequence[RunRecord]) -> dict[str, str]:

@@ -8,21 +8,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table as ConsoleTable
 
 from suite.config import content_hash
+from suite.ensemble.config import EnsembleEntry
 from suite.harness.identity import leaf_tasks
 from suite.harness.tasks import TaskCatalog, TaskPlan
 from suite.models.entry import ModelConfig
-from suite.pipelines.backend import (
-    drop_backend,
-    evaluation_settings,
-    open_backend,
-    set_batch_size,
-)
-from suite.pipelines.plan import check_recipe, plan_model
+from suite.pipelines.backend import evaluation_settings, new_store, open_unit, set_batch_size
+from suite.pipelines.members import weights_text
+from suite.pipelines.plan import batch_size, check_recipe, plan_model
+from suite.pipelines.ranks import Ranks
 from suite.pipelines.recipe import Recipe
 from suite.pipelines.run_log import noise_to
+from suite.pipelines.work import Job, plan_work
 
 UNKNOWN = "unknown (offline)"
 
@@ -38,11 +38,18 @@ def describe(recipe: Recipe, *, confirm_unsafe_code: bool = False) -> list[Conso
     """
     catalog = TaskCatalog(recipe.task_folders)
     tasks = check_recipe(recipe, catalog, confirm_unsafe_code=confirm_unsafe_code)
-    models = ConsoleTable("model", "source", "weights", "dtype", "batch", title=recipe.title)
+    work = plan_work(recipe, tasks, catalog)
+    missing = {(absence.model, absence.label) for absence in work.absences}
+    names = ("model", "source", "weights", "dtype", "batch", "tasks")
+    models = ConsoleTable(*names, title=recipe.title)
     for entry in recipe.models:
-        models.add_row(
-            entry.name, str(entry.source), _weights(entry), entry.dtype, str(entry.batch_size)
-        )
+        num_tasks = sum((entry.name, task.entry.label) not in missing for task in tasks)
+        counted = f"{num_tasks} of {len(tasks)}"
+        if isinstance(entry, EnsembleEntry):
+            texts = ("ensemble", weights_text(entry), "as its members'")
+        else:
+            texts = (str(entry.source), _weights(entry), entry.dtype)
+        models.add_row(entry.name, *texts, str(entry.batch_size), counted)
     columns = ConsoleTable(
         "task", "requests", "shots", "items", "data", title=f"Recipe {_hash(recipe)}"
     )
@@ -99,31 +106,42 @@ class PairEstimate:
 def estimate(recipe: Recipe, *, confirm_unsafe_code: bool = False) -> list[PairEstimate]:
     """Time the first items of every pair and scale to all of them; writes no results.
 
+    Weights are uniform where they would be fitted: fitting is not timed.
+
     Raises:
         SuiteError: Something in the recipe is wrong, or a pair cannot be scored.
     """
-    from suite.harness.run import evaluate
-
     catalog = TaskCatalog(recipe.task_folders)
     tasks = check_recipe(recipe, catalog, confirm_unsafe_code=confirm_unsafe_code)
+    work = plan_work(recipe, tasks, catalog)
     estimates = []
-    with tempfile.TemporaryDirectory() as folder, noise_to(Path(folder) / "log"):
-        for entry in recipe.models:
-            backend = open_backend(plan_model(entry), recipe)
-            for task in tasks:
+    with tempfile.TemporaryDirectory() as folder, noise_to(Path(folder) / "log") as terminal:
+        console = Console(file=terminal)
+        for unit in work.units:
+            members = [plan_model(entry, console) for entry in unit.members]
+            opened = open_unit(unit, members, recipe, Ranks(0, 1))
+            for job in unit.jobs:
                 settings = evaluation_settings(
-                    entry, task, recipe, confirm_unsafe_code=confirm_unsafe_code
+                    job, recipe, members, confirm_unsafe_code=confirm_unsafe_code
                 )
-                built = catalog.build(task)
-                total = _count_items(built, settings.limit)
-                timed = min(_count_items(built, ESTIMATE_ITEMS), total)
-                set_batch_size(backend, task.entry.batch_size or entry.batch_size)
-                few = min(ESTIMATE_ITEMS, settings.limit or ESTIMATE_ITEMS)
-                seconds = evaluate(backend, built, replace(settings, limit=few)).seconds
-                scaled = seconds * total / timed if timed else 0.0
-                estimates.append(PairEstimate(entry.name, task.entry.label, total, scaled))
-            drop_backend(backend)
+                backend = opened.backend(job, new_store(unit))
+                estimates.append(_estimate(job, backend, settings, catalog.build(job.task)))
+            opened.close()
     return estimates
+
+
+def _estimate(job: Job, backend: Any, settings: Any, built: list[Any]) -> PairEstimate:
+    """The time of one job from its first items."""
+    from suite.harness.run import evaluate
+
+    limit = job.development.items if job.development else settings.limit
+    total = _count_items(built, limit)
+    timed = min(_count_items(built, ESTIMATE_ITEMS), total)
+    set_batch_size(backend, batch_size(job))
+    few = min(ESTIMATE_ITEMS, limit or ESTIMATE_ITEMS)
+    seconds = evaluate(backend, built, replace(settings, limit=few)).seconds
+    scaled = seconds * total / timed if timed else 0.0
+    return PairEstimate(job.entry.name, job.label, total, scaled)
 
 
 def _count_items(built: Sequence[Any], limit: int | None) -> int:

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from suite.config import content_hash
+from suite.ensemble.config import DEVELOPED, Development, EnsembleEntry, FittedWeights
 from suite.errors import ConfigError, ModelError
-from suite.harness.identity import task_identity
 from suite.harness.protocol import BACKEND_VERSION
 from suite.harness.tasks import TaskCatalog, TaskPlan
 from suite.harness.upstream import check_upstream_backend
@@ -19,7 +21,14 @@ from suite.models.entry import ModelConfig
 from suite.models.fingerprint import code_fingerprint, tokenizer_fingerprint, weights_fingerprint
 from suite.models.loading import Placement, place
 from suite.models.resolve import ResolvedModel, check_entry, resolve
+from suite.models.sources import Source
+from suite.pipelines.development import SPLIT_KEYS, same_split
+from suite.pipelines.members import member_entries
 from suite.pipelines.recipe import Recipe
+from suite.pipelines.work import Job
+
+# Raised whenever a backend's scores may change.
+BACKEND_VERSIONS = {"hf": BACKEND_VERSION, "suite": "suite/1"}
 
 VERSIONED = (
     "lm_eval",
@@ -65,18 +74,59 @@ def check_recipe(
     Raises:
         SuiteError: The first thing that is wrong.
     """
-    for entry in recipe.models:
+    for entry in all_models(recipe):
         try:
-            check_entry(entry)
+            for part in _made_of(entry):
+                check_entry(part)
         except ModelError as error:  # found before anything ran: the recipe is what is wrong
             raise ConfigError(str(error)) from error
         if entry.source.lm_eval is not None:
             check_upstream_backend(entry.source.lm_eval.model)
-    return [catalog.plan(entry, confirm_unsafe_code=confirm_unsafe_code) for entry in recipe.tasks]
+    tasks = [catalog.plan(entry, confirm_unsafe_code=confirm_unsafe_code) for entry in recipe.tasks]
+    for ensemble in recipe.ensembles:
+        _check_development_split(ensemble, tasks)
+    return tasks
 
 
-def plan_model(entry: ModelConfig) -> ModelPlan:
-    """Find a model's files (fetching or converting them if need be) and fingerprint them.
+def all_models(recipe: Recipe) -> list[ModelConfig]:
+    """The recipe's models, and those that ensembles bring as whole entries."""
+    found = list(recipe.single_models)
+    for ensemble in recipe.ensembles:
+        found += [m for m in member_entries(ensemble, recipe.models) if m not in found]
+    return found
+
+
+def _made_of(entry: ModelConfig) -> list[ModelConfig]:
+    """The entries whose files are needed: those of a transplant's two sources, or just the one."""
+    transplant = entry.source.transplant
+    if transplant is None:
+        return [entry]
+    sources = [transplant.model, transplant.tokenizer]
+    return [entry.model_copy(update={"source": source}) for source in sources if source != "bytes"]
+
+
+def _check_development_split(ensemble: EnsembleEntry, tasks: Sequence[TaskPlan]) -> None:
+    """Refuse development items that are known to be the scored ones before any data is read."""
+    weights = ensemble.ensemble.weights
+    is_fitted = isinstance(weights, FittedWeights)
+    if not is_fitted and ensemble.ensemble.combine not in DEVELOPED:
+        return
+    development = (
+        weights.fit if isinstance(weights, FittedWeights) else ensemble.ensemble.development
+    )
+    for task in tasks:
+        keys = task.definition.keys if task.definition and task.kind == "task" else {}
+        scored = keys.get("test_split") or keys.get("validation_split")
+        named = keys.get(SPLIT_KEYS[development.split])
+        if scored is not None and named == scored and development.task in (None, task.entry.label):
+            sentence = same_split(task.entry.label, development.split)
+            raise ConfigError(f"model '{ensemble.name}': {sentence}")
+
+
+def plan_model(entry: ModelConfig, console: Console | None = None) -> ModelPlan:
+    """Find a model's files (fetching or making them if need be) and fingerprint them.
+
+    `console` is told of work that takes long, by default standard error.
 
     Raises:
         ModelError: They cannot be had.
@@ -93,7 +143,7 @@ def plan_model(entry: ModelConfig) -> ModelPlan:
         weights = entry.weights or f"as served by lm-eval's {upstream['model']}"
         identity = settings | {"lm_eval": upstream, "folders": _argument_folders(upstream["args"])}
         return ModelPlan(entry, None, None, weights, identity)
-    resolved = resolve(entry)
+    resolved = resolve(_on_disk(entry, console))
     placement = place(entry, resolved)
     adapter = resolved.adapter_folder
     identity = settings | {
@@ -105,6 +155,16 @@ def plan_model(entry: ModelConfig) -> ModelPlan:
         "device": placement.device,
     }
     return ModelPlan(entry, resolved, placement, _weights_text(resolved, placement), identity)
+
+
+def _on_disk(entry: ModelConfig, console: Console | None) -> ModelConfig:
+    """The entry, with a transplant replaced by the folder that it ends as."""
+    if entry.source.transplant is None:
+        return entry
+    from suite.pipelines.transplant import transplanted_folder
+
+    folder = transplanted_folder(entry.source.transplant, console or Console(stderr=True))
+    return entry.model_copy(update={"source": Source(path=folder)})
 
 
 def _argument_folders(args: dict[str, Any]) -> dict[str, str]:
@@ -124,23 +184,53 @@ def _weights_text(resolved: ResolvedModel, placement: Placement) -> str:
     return f"{resolved.weights}, run in {placement.dtype}"
 
 
+def ensemble_identity(
+    entry: EnsembleEntry, members: Sequence[ModelPlan], label: str, fitted_to: Any
+) -> dict[str, Any]:
+    """Everything of an ensemble that can change its scores on one task.
+
+    `fitted_to` is the identity of the items that its weights are fitted to, if they are.
+    """
+    config = entry.ensemble
+    weights = config.weights_for(label)
+    return {
+        "members": [member.identity for member in members],
+        "combine": config.combine,
+        "weights": weights.items if isinstance(weights, Development) else weights,
+        "fitted_to": fitted_to,
+        "posterior_from": config.posterior_from,
+        "renormalise": config.renormalise,
+    }
+
+
 def pair_identity(
-    model: ModelPlan, task: TaskPlan, built: Sequence[Any], recipe: Recipe
+    scored: dict[str, Any], job: Job, tasks: dict[str, Any], recipe: Recipe
 ) -> dict[str, Any]:
     """Everything that decides whether a finished run of this pair can stand for a new one.
 
-    Names are no part of it: a renamed model keeps its scores. `built` is what lm-eval made of the
-    task, items included.
+    Names are no part of it: a renamed model keeps its scores.
+
+    Args:
+        scored: What is scored: the identity of a model or an ensemble.
+        job: Row and task.
+        tasks: What lm-eval made of the task, items included.
+        recipe: What else a run can change.
     """
+    limit = job.task.entry.limit or recipe.limit
     return {
-        "model": model.identity | {"batch_size": task.entry.batch_size or model.entry.batch_size},
-        "tasks": task_identity(built),
-        "backend": BACKEND_VERSION,
+        "model": scored | {"batch_size": batch_size(job)},
+        "tasks": tasks,
+        "backend": BACKEND_VERSIONS[recipe.backend],
         "protocol": recipe.protocol,
-        "limit": task.entry.limit or recipe.limit,
+        "limit": job.development.items if job.development else limit,
         "seeds": recipe.seeds.model_dump(),
         "versions": versions(),
     }
+
+
+def batch_size(job: Job) -> int:
+    """The task's batch size, else the row's."""
+    return job.task.entry.batch_size or job.entry.batch_size
 
 
 def pair_key(identity: dict[str, Any]) -> str:

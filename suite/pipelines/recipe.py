@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, WrapValidator, model_validator
 
 from suite.config import Config, PositiveInt, expand_path, parse_config, read_yaml
+from suite.ensemble.config import EnsembleEntry
 from suite.errors import ConfigError, near_names
 from suite.harness.protocol import Protocol, Seeds
 from suite.harness.tasks import TaskConfig
 from suite.models.entry import ModelConfig
 from suite.models.sources import parse_source
+from suite.pipelines.members import absolute_model, check_ensemble, check_task_filter, with_members
+
+
+def _entry_form(data: Any, handler: Any) -> Any:
+    """A model or an ensemble, so that a wrong key is compared with the keys of one of them."""
+    if isinstance(data, ModelConfig | EnsembleEntry):
+        return data
+    is_ensemble = isinstance(data, dict) and "ensemble" in data
+    return (EnsembleEntry if is_ensemble else ModelConfig).model_validate(data)
+
+
+Entry = Annotated[ModelConfig | EnsembleEntry, WrapValidator(_entry_form)]
 
 
 class Recipe(Config):
@@ -22,15 +35,16 @@ class Recipe(Config):
 
     `reference` names the model that the others' deltas are taken against. `limit` scores the first
     items of each task only, and is said in the table. `task_folders` adds folders of lm-eval YAML.
-    `notes` go under the table as they are. `samples_shown` items a cell go into the page.
+    `backend: hf` scores single models with lm-eval's own code. `notes` go under the table as they
+    are. `samples_shown` items a cell go into the page.
     """
 
     title: str
-    models: Annotated[tuple[ModelConfig, ...], Field(min_length=1)]
+    models: Annotated[tuple[Entry, ...], Field(min_length=1)]
     tasks: Annotated[tuple[TaskConfig, ...], Field(min_length=1)]
     task_folders: tuple[Path, ...] = ()
     reference: str | None = None
-    backend: Literal["hf"] = "hf"
+    backend: Literal["suite", "hf"] = "suite"
     protocol: Protocol = "lm-eval"
     limit: PositiveInt | None = None
     seeds: Seeds = Seeds()
@@ -40,16 +54,40 @@ class Recipe(Config):
     @model_validator(mode="after")
     def _consistent_names(self) -> Recipe:
         names = [model.name for model in self.models]
+        labels = [task.label for task in self.tasks]
         _refuse_repeats("models", "model", names)
-        _refuse_repeats("tasks", "task", [task.label for task in self.tasks])
+        _refuse_repeats("tasks", "task", labels)
         if self.reference is not None and self.reference not in names:
             raise ValueError(f"reference: no model '{self.reference}'; models: {', '.join(names)}")
-        served = [model.name for model in self.models if model.source.lm_eval is not None]
+        for index, entry in enumerate(self.models):
+            check_task_filter(f"models[{index}]", entry.tasks, labels)
+            if isinstance(entry, EnsembleEntry):
+                check_ensemble(f"models[{index}].ensemble", entry, self.models, labels)
+        return self
+
+    @model_validator(mode="after")
+    def _backend_can_score_every_model(self) -> Recipe:
+        served = [model.name for model in self.single_models if model.source.lm_eval is not None]
         if self.protocol == "paper" and served:
             raise ValueError(
                 f"protocol: paper needs our own backend, model '{served[0]}' is an lm_eval source"
             )
+        scored = [e.name for e in self.ensembles if not e.ensemble.is_from_samples]
+        if self.backend == "hf" and scored:
+            raise ValueError(
+                f"backend: hf scores single models, '{scored[0]}' is an ensemble; leave backend out"
+            )
         return self
+
+    @property
+    def single_models(self) -> tuple[ModelConfig, ...]:
+        """The entries that are one model."""
+        return tuple(entry for entry in self.models if isinstance(entry, ModelConfig))
+
+    @property
+    def ensembles(self) -> tuple[EnsembleEntry, ...]:
+        """The entries that are several models."""
+        return tuple(entry for entry in self.models if isinstance(entry, EnsembleEntry))
 
 
 def _refuse_repeats(key: str, what: str, names: list[str]) -> None:
@@ -117,6 +155,25 @@ def with_protocol(recipe: Recipe, protocol: str) -> Recipe:
     return parse_config(Recipe, given, "command line")
 
 
+def with_device(recipe: Recipe, device: str) -> Recipe:
+    """The recipe with every model on one kind of device."""
+
+    def placed(model: ModelConfig) -> ModelConfig:
+        # What lm-eval serves has no device of ours; its arguments name one.
+        return model if model.source.lm_eval else model.model_copy(update={"device": device})
+
+    return _each_model(recipe, placed)
+
+
+def _each_model(recipe: Recipe, change: Callable[[ModelConfig], ModelConfig]) -> Recipe:
+    """The recipe with every model changed, whole entries among an ensemble's members too."""
+    models = tuple(
+        change(entry) if isinstance(entry, ModelConfig) else with_members(entry, change)
+        for entry in recipe.models
+    )
+    return recipe.model_copy(update={"models": models})
+
+
 def _short_name(source: str) -> str:
     """`hub:org/name` is called `name` in tables."""
     return source.partition(":")[2].rstrip("/").split("/")[-1]
@@ -132,7 +189,7 @@ def _read(path: Path) -> Recipe:
 
 def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
     """The recipe with every path absolute, relative ones taken from `base`."""
-    models = tuple(_absolute_model(model, base) for model in recipe.models)
+    recipe = _each_model(recipe, lambda model: absolute_model(model, base))
     tasks = tuple(
         task.model_copy(
             update={"data": {split: expand_path(file, base) for split, file in task.data.items()}}
@@ -140,20 +197,4 @@ def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
         for task in recipe.tasks
     )
     folders = tuple(expand_path(folder, base) for folder in recipe.task_folders)
-    return recipe.model_copy(update={"models": models, "tasks": tasks, "task_folders": folders})
-
-
-def _absolute_model(model: ModelConfig, base: Path) -> ModelConfig:
-    source = model.source
-    changes: dict[str, object] = {}
-    for kind in ("path", "gguf"):
-        place = getattr(source, kind)
-        if place is not None:
-            changed = source.model_copy(update={kind: expand_path(place, base)})
-            changes["source"] = changed
-    # An adapter or tokenizer may also be a hub name, so only an existing folder becomes a path.
-    for key in ("tokenizer", "adapter"):
-        place = getattr(model, key)
-        if place is not None and expand_path(Path(place), base).is_dir():
-            changes[key] = expand_path(Path(place), base)
-    return model.model_copy(update=changes)
+    return recipe.model_copy(update={"tasks": tasks, "task_folders": folders})

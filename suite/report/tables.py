@@ -9,7 +9,17 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from suite.errors import ConfigError
-from suite.records import Cell, Column, Failure, MetricScore, ModelRow, Row, RunRecord, Table
+from suite.records import (
+    Absence,
+    Cell,
+    Column,
+    Failure,
+    MetricScore,
+    ModelRow,
+    Row,
+    RunRecord,
+    Table,
+)
 
 ValueT = TypeVar("ValueT")
 
@@ -63,13 +73,14 @@ def build_table(
     runs: Sequence[RunRecord],
     failures: Sequence[Failure],
     provenance: Mapping[str, str],
+    absences: Sequence[Absence] = (),
 ) -> Table:
     """The table of `models` by `columns_spec`, with differences from the reference row.
 
-    Runs and failures are found by (model name, label); others are left out, so a folder that holds
-    more runs than this table needs does no harm. The last run of a pair counts, and a run counts
-    more than a failure. All averages are dashes where a column's metric was found in no run: it
-    might have been one of them.
+    Runs, failures and absences are found by (model name, label); others are left out, so a folder
+    that holds more runs than this table needs does no harm. The last run of a pair counts, and a
+    run counts more than a failure. All averages are dashes where a column's metric was found in no
+    run: it might have been one of them.
 
     Raises:
         ConfigError: More than one model is marked as the reference.
@@ -78,14 +89,15 @@ def build_table(
     if len(references) > 1:
         raise ConfigError(f"models: {', '.join(references)} are all references; mark one at most")
     run_of = {(run.model, run.label): run for run in runs}
-    reason_of = {(failure.model, failure.label): failure.reason for failure in failures}
+    reason_of = {(absence.model, absence.label): absence.reason for absence in absences}
+    reason_of |= {(f.model, f.label): f"failed: {f.reason}" for f in failures}
     columns: list[Column] = []
     unscored: list[str] = []
     notes = [note for model in models if (note := _weights_note(model))]
     for spec in columns_spec:
         found = [run for model in models if (run := run_of.get((model.name, spec.label)))]
         columns.append(_column(spec, found))
-        unscored += [spec.label] * (not any(_pick(run, spec.metric) for run in found))
+        unscored += [spec.label] * (not any(pick_score(run, spec.metric) for run in found))
         notes += _disagreements(spec.label, found)
     notes += [note for model in models if (note := _truncation_note(model, runs))]
     grid = [
@@ -116,7 +128,7 @@ def metric_name(metric: str, filter_name: str) -> str:
 
 def _column(spec: ColumnSpec, runs: Sequence[RunRecord]) -> Column:
     """How one task was measured, as far as the runs agree on it."""
-    first = next((score for run in runs if (score := _pick(run, spec.metric))), None)
+    first = next((score for run in runs if (score := pick_score(run, spec.metric))), None)
     if first is None:
         metric, _, filter_name = (spec.metric or "").partition(",")
         higher_is_better = None
@@ -143,7 +155,7 @@ def _column(spec: ColumnSpec, runs: Sequence[RunRecord]) -> Column:
     )
 
 
-def _pick(run: RunRecord, wanted: str | None) -> MetricScore | None:
+def pick_score(run: RunRecord, wanted: str | None) -> MetricScore | None:
     """The score a column asks for, None where the task has no such metric."""
     if wanted is None:
         return run.task.scores[0] if run.task.scores else None
@@ -212,7 +224,7 @@ def _no_average_note(labels: Sequence[str]) -> str:
 def _cell(column: Column, run: RunRecord | None, reason: str | None) -> Cell:
     """One score, or a missing one with the reason."""
     if run is None:
-        return Cell(value=None, note="not run" if reason is None else f"failed: {reason}")
+        return Cell(value=None, note=reason or "not run")
     score = _score(run, column.metric, column.filter)
     if score is None:
         return Cell(value=None, note=_unknown_metric(column, run))

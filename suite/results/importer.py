@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from suite.errors import RecordError
 from suite.records import MetricScore, RunRecord, Sample, TaskScores
+from suite.results.derived import Items, item_of
+
+ReadT = TypeVar("ReadT")
 
 
 def load_results(folder: Path | str) -> tuple[RunRecord, ...]:
@@ -29,24 +35,54 @@ def load_results(folder: Path | str) -> tuple[RunRecord, ...]:
 def read_samples(record: RunRecord, filter_name: str, *, limit: int) -> tuple[Sample, ...]:
     """The first `limit` items of a run as scored under one filter, for the page's item browser.
 
+    A run that was computed from the samples of others has none.
+
     Raises:
         RecordError: A samples file is not readable.
     """
+    lines = _sample_lines(record, filter_name, partial(_sample, record))
+    return tuple(sample for _, sample in islice(lines, limit))
+
+
+def read_items(record: RunRecord, metric: str, filter_name: str) -> Items:
+    """What each item of a run was answered and how that was scored, under one metric and filter.
+
+    Raises:
+        RecordError: A results or samples file is not readable.
+    """
+    if record.file is None:
+        raise RecordError(f"{record.model} · {record.label}: computed from samples, so it has none")
+    configs = _read_json(Path(record.file)).get("configs", {})
+
+    def read(line: dict[str, Any]) -> tuple[int, str, dict[str, Any]]:
+        return int(line["doc_id"]), str(line["doc_hash"]), line
+
+    items = {}
+    for task, (doc_id, doc_hash, line) in _sample_lines(record, filter_name, read):
+        delimiter = configs.get(task, {}).get("target_delimiter", " ")
+        items[task, doc_id, doc_hash] = item_of(line, metric, delimiter)
+    return items
+
+
+def _sample_lines(
+    record: RunRecord, filter_name: str, read: Callable[[dict[str, Any]], ReadT]
+) -> Iterator[tuple[str, ReadT]]:
+    """Task and what `read` makes of a logged sample, for each sample under one filter."""
+    if record.file is None:
+        return
     results = Path(record.file)
     stamp = results.stem.removeprefix("results_")
-    samples: list[Sample] = []
     for path in sorted(results.parent.glob(f"samples_*_{stamp}.jsonl")):
+        task = path.stem.removeprefix("samples_").removesuffix(f"_{stamp}")
         with path.open(encoding="utf-8") as lines:
             for line in lines:
-                if len(samples) >= limit:
-                    return tuple(samples)
                 try:
                     data = json.loads(line)
-                    if data["filter"] == filter_name:
-                        samples.append(_sample(record, data))
+                    found = read(data) if data["filter"] == filter_name else None
                 except (ValueError, KeyError, TypeError) as error:
                     raise RecordError(f"{path}: not a readable samples file ({error})") from error
-    return tuple(samples)
+                if found is not None:
+                    yield task, found
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -80,6 +116,7 @@ def _read_record(path: Path, data: dict[str, Any]) -> RunRecord:
         seconds=facts["seconds"],
         hardware=facts["hardware"],
         file=str(path),
+        weights=tuple(weights) if (weights := facts.get("ensemble_weights")) else None,
     )
 
 

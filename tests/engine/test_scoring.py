@@ -8,9 +8,10 @@ import torch
 from tiny_members import member, plain_scores, random_requests, request
 
 from suite.engine import prefixes
+from suite.engine.batching import TokenBudget
 from suite.engine.readers import BoundaryReader, read_tokens
 from suite.engine.requests import pair_request
-from suite.engine.scoring import Ask, NotFiniteError, TokenBudget, score, score_all
+from suite.engine.scoring import Ask, NotFiniteError, score, score_all
 
 KINDS = ("llama", "gpt2", "gemma")
 

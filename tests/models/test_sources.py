@@ -12,7 +12,7 @@ from suite.config import parse_config
 from suite.errors import ConfigError
 from suite.models.sources import Source, parse_source
 
-ACCEPTED = "hub, path, gguf, package, random, lm_eval"
+ACCEPTED = "hub, path, gguf, package, random, lm_eval, transplant"
 FORMS = "hub:..., path:..., gguf:..., package:..., random:..."
 
 names = st.text(string.ascii_letters + string.digits + "-_", min_size=1, max_size=12)

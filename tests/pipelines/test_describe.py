@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from suite.pipelines.describe import UNKNOWN, describe, estimate
-from suite.pipelines.recipe import Recipe, packaged_recipes
+from suite.pipelines.recipe import Recipe, load_recipe, packaged_recipes
 
 
 def recipe_of(source: dict[str, object], tasks: list[object], **changes: object) -> Recipe:
@@ -20,14 +20,14 @@ def recipe_of(source: dict[str, object], tasks: list[object], **changes: object)
 
 
 def text_of(recipe: Recipe) -> str:
-    console = Console(file=io.StringIO(), width=200)
+    console = Console(file=io.StringIO(), width=300)
     for table in describe(recipe):
         console.print(table)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
-@pytest.mark.parametrize("name", ["quickstart", "smoke"])
+@pytest.mark.parametrize("name", ["quickstart", "ensembles", "smoke"])
 def test_a_dry_run_loads_neither_torch_nor_data(name: str) -> None:
     code = f"""
 import sys, datasets
@@ -40,6 +40,15 @@ assert "torch" not in sys.modules and "transformers" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_dry_run_of_the_papers_ensembles_lists_every_row_and_its_tasks() -> None:
+    pytest.importorskip("langdetect")
+    recipe, _ = load_recipe("paper-ensembles")
+    text = text_of(recipe)
+    assert text.count("7 of 7") == len(recipe.models) == 11
+    for name in ("Gemma2-2B-IT", "Llama3.2-3B-IT"):
+        assert f"hub:benjamin/{name}-with-Qwen2-Tokenizer" in text
 
 
 def test_what_cannot_be_known_offline_is_said() -> None:
@@ -55,7 +64,13 @@ def test_the_plan_names_requests_shots_and_items() -> None:
 
 
 def test_packaged_recipes_are_the_documented_ones() -> None:
-    assert packaged_recipes() == ("paper-eval", "quickstart", "smoke")
+    assert packaged_recipes() == (
+        "ensembles",
+        "paper-ensembles",
+        "paper-eval",
+        "quickstart",
+        "smoke",
+    )
 
 
 def test_an_estimate_covers_every_pair_and_writes_nothing(

@@ -80,7 +80,7 @@ def test_an_unknown_kind_of_source_is_named_with_the_accepted_ones(file: Path) -
     write(file, models="[{name: a, source: {huggingface: org/name}}]")
     assert problem(file) == (
         "unknown key 'huggingface' in models[0].source; accepted keys: gguf, hub, lm_eval,"
-        " package, path, random"
+        " package, path, random, transplant"
     )
 
 
@@ -134,7 +134,7 @@ def test_a_source_of_two_kinds_is_refused(file: Path) -> None:
     write(file, models="[{name: a, source: {hub: org/name, path: here}}]")
     assert problem(file) == (
         "models[0].source: expected exactly one of hub, path, gguf, package, random, lm_eval,"
-        " found hub and path"
+        " transplant, found hub and path"
     )
 
 

@@ -148,7 +148,7 @@ def test_a_fresh_run_that_fails_does_not_show_the_old_score(
 
     monkeypatch.setattr("suite.harness.backends.HfBackend._model_call", out_of_memory)
     tasks = [{"task": "suite_arithmetic_choice", "batch_size": 3}, "suite_bits_per_byte"]
-    recipe = recipe_of(tiny_model, tasks=tasks)
+    recipe = recipe_of(tiny_model, tasks=tasks, backend="hf")
     result = run_benchmark(recipe, RunOptions(tmp_path, fresh=True))
     assert [failure.reason for failure in result.failures] == [
         "out of memory at batch_size 3; lower batch_size or max_length",
@@ -183,7 +183,8 @@ def test_a_failing_model_leaves_a_dash_with_its_reason_and_the_rest_goes_on(
     weights["model.norm.weight"] = weights["model.norm.weight"] * float("nan")
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
 
-    result = run_benchmark(recipe_of(broken, tiny_model), RunOptions(tmp_path / "out"))
+    recipe = recipe_of(broken, tiny_model, backend="hf")
+    result = run_benchmark(recipe, RunOptions(tmp_path / "out"))
 
     assert {failure.model for failure in result.failures} == {"broken"}
     assert result.failures[0].reason == (

@@ -1,4 +1,4 @@
-"""Our `hf` backend against `lm-eval run --model hf`, on the same tasks, items and weights.
+"""Our backends against `lm-eval run --model hf`, on the same tasks, items and weights.
 
 The reference is lm-eval's own command in its own process. Every answer is compared: the
 log-likelihood and greedy flag of each choice, the text of each generation, the total of each
@@ -12,12 +12,14 @@ import math
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
+from suite.ensemble.config import EnsembleConfig
 from suite.errors import ConfigError, HarnessError
 from suite.harness.run import EvaluationSettings, evaluate
 from suite.harness.tasks import TaskCatalog, TaskPlan
@@ -33,6 +35,13 @@ LIKELIHOODS = ("loglikelihood", "multiple_choice", ROLLING)
 # Our begin tokens: none that the tokenizer does not add itself.
 OUR_BEGIN_TOKENS = "add_bos_token=False"
 
+# What is compared with lm-eval's own: its backend as we call it, the engine, an ensemble of one.
+OurBackend = Literal["hf", "suite", "suite-ensemble"]
+
+# The engine adds numbers in another order: nats for each log-likelihood in float32, and for long
+# texts a share of the total.
+TOLERANCE, ROLLING_TOLERANCE = 1e-4, 1e-6
+
 Answers = dict[tuple[int, int, int], tuple[str, ...]]
 Samples = list[dict[str, Any]]
 
@@ -43,9 +52,11 @@ class Parity:
 
     `upstream_options` are lm-eval's arguments beside weights and dtype. `max_difference` is the
     largest absolute difference of a log-likelihood in nats, None for generation;
-    `num_different` counts answers that are not identical to the last digit.
+    `num_different` counts answers that are not identical to the last digit, `num_apart` those with
+    another greedy flag or text, or a log-likelihood beyond rounding.
     """
 
+    backend: OurBackend
     model: str
     weights: str
     dtype: str
@@ -55,6 +66,7 @@ class Parity:
     num_items: int
     num_answers: int
     num_different: int
+    num_apart: int
     max_difference: float | None
     upstream_options: str
     upstream_scores: dict[str, float]
@@ -66,7 +78,12 @@ class Parity:
         return self.num_different == 0 and self.upstream_scores == self.our_scores
 
     @property
-    def must_be_identical(self) -> bool:
+    def agrees(self) -> bool:
+        """Whether it is as near as its backend should be: `hf` to the last digit."""
+        return self.identical if self.backend == "hf" else self.num_apart == 0
+
+    @property
+    def must_agree(self) -> bool:
         """False for rolling text under hf's default begin tokens: that distance is only shown."""
         return self.output_type != ROLLING or self.upstream_options == OUR_BEGIN_TOKENS
 
@@ -79,7 +96,9 @@ class ParityRecord:
     unequal: tuple[str, ...]
 
 
-def record_parity(name: str, output: Path) -> ParityRecord:
+def record_parity(
+    name: str, output: Path, backends: Sequence[OurBackend] = ("hf",)
+) -> ParityRecord:
     """Compare a recipe's pairs and write `parity.json` in a folder, what libraries say beside it.
 
     Raises:
@@ -88,15 +107,21 @@ def record_parity(name: str, output: Path) -> ParityRecord:
     """
     recipe, _ = load_recipe(name)
     with noise_to(open_folder(output) / "parity.log"):
-        rows = measure_parity(recipe)
+        rows = measure_parity(recipe, backends)
     device = "cuda" if any(row.device == "cuda" for row in rows) else "cpu"
     path = write_record(output / "parity.json", rows, device=device)
-    unequal = [row for row in rows if row.must_be_identical and not row.identical]
-    return ParityRecord(path, tuple(f"{row.model} on {row.task}" for row in unequal))
+    unequal = [row for row in rows if row.must_agree and not row.agrees]
+    return ParityRecord(
+        path, tuple(f"{row.model} on {row.task} ({row.backend})" for row in unequal)
+    )
 
 
-def measure_parity(recipe: Recipe) -> list[Parity]:
+def measure_parity(recipe: Recipe, backends: Sequence[OurBackend] = ("hf",)) -> list[Parity]:
     """Compare every pair of a recipe; rolling tasks twice, also with hf's default begin tokens.
+
+    Args:
+        recipe: Models and tasks; the backend it names is of no concern.
+        backends: Ours, each compared with lm-eval's own command.
 
     Raises:
         SuiteError: The recipe is wrong, or one of the two sides cannot score a pair.
@@ -104,24 +129,44 @@ def measure_parity(recipe: Recipe) -> list[Parity]:
     catalog = TaskCatalog(recipe.task_folders)
     tasks = _check(recipe, catalog)
     rows = []
-    for entry in recipe.models:
+    for entry in recipe.single_models:
         model = plan_model(entry)
-        backend = open_backend(model, recipe)
         for task in tasks:
+            name = task.entry.task
+            upstream = {
+                options: _run_upstream(model, task, recipe, options)
+                for options in ((OUR_BEGIN_TOKENS, "") if task.output_type == ROLLING else ("",))
+            }
             limit = task.entry.limit or recipe.limit
             settings = EvaluationSettings(limit, recipe.seeds, entry.chat, "lm-eval", False)
-            ours = evaluate(backend, catalog.build(task), settings)
-            name = task.entry.task
-            our_side = (ours.results["results"][name], ours.samples[name])
-            for options in (OUR_BEGIN_TOKENS, "") if task.output_type == ROLLING else ("",):
-                their_side = _run_upstream(model, task, recipe, options)
-                rows.append(_compare(model, task, options, our_side, their_side))
+            for kind in backends:
+                ours = evaluate(_open_ours(kind, model, recipe), catalog.build(task), settings)
+                our_side = (ours.results["results"][name], ours.samples[name])
+                for options, their_side in upstream.items():
+                    row = _compare(model, task, our_side, their_side)
+                    rows.append(replace(row, backend=kind, upstream_options=options))
     return rows
+
+
+def _open_ours(kind: OurBackend, model: ModelPlan, recipe: Recipe) -> Any:
+    """One of our backends over a model."""
+    if kind != "suite-ensemble":
+        return open_backend(model, recipe.model_copy(update={"backend": kind}))
+    from suite.harness.ensemble_backend import SuiteEnsembleLM
+    from suite.harness.ensemble_opening import configured
+
+    alone = open_backend(model, recipe.model_copy(update={"backend": "suite"}))
+    config = EnsembleConfig(members=(model.entry.name,), combine="mean_probs")
+    return SuiteEnsembleLM(configured("alone", [alone.opened], config, ""), alone.options, None)
 
 
 def _check(recipe: Recipe, catalog: TaskCatalog) -> list[TaskPlan]:
     """Refuse what one call of lm-eval's command cannot repeat; returns the tasks found."""
-    for entry in recipe.models:
+    if recipe.ensembles:
+        raise ConfigError(
+            f"model '{recipe.ensembles[0].name}' is an ensemble; parity is for single models"
+        )
+    for entry in recipe.single_models:
         key = _beyond_plain(entry)
         if key is not None:
             raise ConfigError(f"model '{entry.name}' uses {key}; parity is for models without it")
@@ -222,7 +267,6 @@ def _standalone_definition(task: TaskPlan) -> str:
 def _compare(
     model: ModelPlan,
     task: TaskPlan,
-    options: str,
     ours: tuple[dict[str, Any], Samples],
     theirs: tuple[dict[str, Any], Samples],
 ) -> Parity:
@@ -233,11 +277,19 @@ def _compare(
         raise HarnessError(f"task '{task.entry.task}': lm-eval scored other items than we did")
     pairs = [(our_answers[key], their_answers[key]) for key in our_answers]
     difference = None
+    apart = sum(a != b for a, b in pairs)
     if task.output_type in LIKELIHOODS:
         difference = max(abs(float(a[0]) - float(b[0])) for a, b in pairs)
+        share = ROLLING_TOLERANCE if task.output_type == ROLLING else 0.0
+        apart = sum(
+            a[1:] != b[1:]
+            or not math.isclose(float(a[0]), float(b[0]), rel_tol=share, abs_tol=TOLERANCE)
+            for a, b in pairs
+        )
         if any(not math.isfinite(float(b[0])) for _, b in pairs):
             raise HarnessError(f"task '{task.entry.task}': lm-eval's answers are not all finite")
     return Parity(
+        backend="hf",
         model=model.entry.name,
         weights=model.weights,
         dtype=model.placement.dtype,
@@ -247,8 +299,9 @@ def _compare(
         num_items=len({key[0] for key in our_answers}),
         num_answers=len(pairs),
         num_different=sum(a != b for a, b in pairs),
+        num_apart=apart,
         max_difference=difference,
-        upstream_options=options,
+        upstream_options="",
         upstream_scores=_scores(theirs[0]),
         our_scores=_scores(ours[0]),
     )

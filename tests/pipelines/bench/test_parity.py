@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,6 @@ def compare(ours: Any, theirs: Any, plan: type[TaskPlan] = _Plan, score: float =
     return parity_module._compare(
         model,
         task,
-        "",
         ({"acc,none": 0.5, "acc_stderr,none": "N/A", "alias": "t"}, ours),
         ({"acc,none": score, "acc_stderr,none": "N/A", "alias": "t"}, theirs),
     )
@@ -137,6 +137,7 @@ def test_only_rolling_text_under_hfs_begin_tokens_may_differ(
     output_type: str, options: str, must: bool
 ) -> None:
     row = Parity(
+        backend="hf",
         model="m",
         weights="float32",
         dtype="float32",
@@ -146,12 +147,29 @@ def test_only_rolling_text_under_hfs_begin_tokens_may_differ(
         num_items=1,
         num_answers=1,
         num_different=1,
+        num_apart=1,
         max_difference=1.0,
         upstream_options=options,
         upstream_scores={},
         our_scores={},
     )
-    assert row.must_be_identical == must
+    assert row.must_agree == must
+
+
+def test_hf_must_be_identical_and_the_engine_within_rounding() -> None:
+    near = compare([sample(0, [(-1.5, True)])], [sample(0, [(-1.50005, True)])])
+    assert (near.num_different, near.num_apart) == (1, 0)
+    assert not near.agrees
+    assert replace(near, backend="suite").agrees
+    for theirs in [(-1.5002, True), (-1.5, False)]:
+        apart = compare([sample(0, [(-1.5, True)])], [sample(0, [theirs])])
+        assert apart.num_apart == 1
+        assert not replace(apart, backend="suite-ensemble").agrees
+
+
+def test_a_text_that_differs_is_apart() -> None:
+    row = compare([sample(0, ["4"])], [sample(0, ["5"])], _TextPlan)
+    assert row.num_apart == 1
 
 
 @pytest.mark.parametrize(
@@ -216,9 +234,11 @@ def test_scores_equal_those_of_lm_evals_command(
             "seeds": {"random": 1, "numpy": 2, "torch": 3, "fewshot": 4},
         }
     )
-    rows = measure_parity(recipe)
+    rows = measure_parity(recipe, ("hf", "suite", "suite-ensemble"))
     assert all(row.num_items <= 6 for row in rows)
-    assert all(row.identical for row in rows if row.must_be_identical)
-    [default_begin_tokens] = [row for row in rows if not row.must_be_identical]
+    assert all(row.agrees for row in rows if row.must_agree)
+    default_begin_tokens = [row for row in rows if not row.must_agree]
+    assert len(default_begin_tokens) == 3
     # hf's default lets a tokenizer that adds a begin token pay for a second one.
-    assert default_begin_tokens.identical == (model == "tiny_model")
+    for row in default_begin_tokens:
+        assert row.agrees == (model == "tiny_model")

@@ -1,0 +1,198 @@
+"""One model on the engine as lm-eval's backend `suite`.
+
+Scores equal those of lm-eval's `hf` backend (given the same dtype and a float32 softmax) but for
+what `HfBackend` mends as well; rows of the output that belong to no token get no probability.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import torch
+
+from suite.engine.batching import TokenBudget
+from suite.engine.generation import Choir, Generated, GenerationSettings, Speaker, generate
+from suite.engine.readers import read_tokens
+from suite.engine.requests import TokenRequest, pair_request
+from suite.engine.scoring import NotFiniteError, Scored, score
+from suite.engine.texts import encode_pair
+from suite.ensemble.combine import COMBINERS
+from suite.harness.chat import render
+from suite.harness.contract import (
+    EngineBackend,
+    EngineOptions,
+    check_fits,
+    check_room,
+    in_proportion,
+    not_finite,
+    rolling_windows,
+)
+from suite.harness.opening import OpenedModel, open_arguments
+
+__all__ = ["SuiteLM"]
+
+
+class SuiteLM(EngineBackend):
+    """One transformers model. Open it from arguments, `SuiteLM(path=..., dtype=...)`, or give it.
+
+    Attributes:
+        opened: The model.
+    """
+
+    source_name: ClassVar[str] = "suite"
+
+    def __init__(
+        self,
+        opened: OpenedModel | None = None,
+        options: EngineOptions | None = None,
+        **arguments: Any,
+    ) -> None:
+        """Take an opened model, or open one.
+
+        Args:
+            opened: The model; None to open what `arguments` name.
+            options: With `opened`: how requests are read and batched.
+            arguments: As `ModelArguments`.
+
+        Raises:
+            SuiteError: An argument is unknown or wrong, or the model cannot be had.
+        """
+        if opened is None:
+            opened, options = open_arguments(arguments)
+        self.opened = opened
+        self.start(options or EngineOptions(), opened.member.device)
+        self.facts = dict(opened.facts)
+        self._budget = TokenBudget.for_device(opened.member.device, self.options.token_budget)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The Hugging Face tokenizer."""
+        return self.opened.text.hf
+
+    @property
+    def tokenizer_name(self) -> str:
+        """What lm-eval's request cache knows the tokenizer by."""
+        return str(self.tokenizer.name_or_path).replace("/", "__")
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of one text that the model reads."""
+        return self.opened.member.max_length
+
+    @property
+    def eot_token_id(self) -> int:
+        """The token that ends a text."""
+        return int(self.tokenizer.eos_token_id)
+
+    @property
+    def prefix_token_id(self) -> int:
+        """What stands before an empty prompt."""
+        return self.opened.text.prefix_id
+
+    def chat_template(self, chat_template: bool | str = False) -> str | None:
+        """The source of the chat template; lm-eval writes it into the results."""
+        if chat_template is False:
+            return None
+        name = chat_template if isinstance(chat_template, str) else None
+        return str(self.tokenizer.get_chat_template(name))
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """A conversation as the template writes it."""
+        return render(
+            self.opened.text.hf,
+            chat_history,
+            add_generation_prompt=add_generation_prompt,
+            options=self.opened.chat_options,
+        )
+
+    def get_model_info(self) -> dict[str, Any]:
+        """Facts for the results file."""
+        model = getattr(self.opened.member, "model", None)
+        count = {} if model is None else {"model_num_parameters": model.num_parameters()}
+        return count | self.facts
+
+    def _score_pairs(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
+        text, limit = self.opened.text, self.max_length
+        pairs = [
+            encode_pair(text, context, continuation, self.options.protocol)
+            for context, continuation in (request.args for request in requests)
+        ]
+        for request, pair in zip(requests, pairs, strict=True):
+            check_fits(request, len(pair.continuation), limit, self.opened.member.name)
+        asked = [pair_request(p.context, p.continuation, max_length=limit) for p in pairs]
+        self._count(requests, [a.num_cut > 0 for a in asked], [p.is_moved for p in pairs])
+        scored = self._scored(asked, requests, self._tick)
+        return [_answer(scored.of(number)) for number in range(len(requests))]
+
+    def _score_texts(self, requests: Sequence[Any]) -> list[float]:
+        text = self.opened.text
+        owners: list[int] = []
+        asked: list[TokenRequest] = []
+        for number, request in enumerate(requests):
+            ids = text.encode(request.args[0], False)
+            for window in rolling_windows(ids, text.prefix_id, self.max_length):
+                asked.append(pair_request(*window, max_length=self.max_length))
+                owners.append(number)
+        tick = in_proportion(len(asked), len(requests), self._tick)
+        scored = self._scored(asked, [requests[owner] for owner in owners], tick)
+        totals = [0.0] * len(requests)
+        for place, owner in enumerate(owners):
+            totals[owner] += _answer(scored.of(place))[0]
+        return totals
+
+    def _scored(
+        self, asked: Sequence[TokenRequest], owners: Sequence[Any], tick: Callable[[int], None]
+    ) -> Scored:
+        """Scores of all requests' tokens."""
+        member = self.opened.member
+        try:
+            return score(member, asked, read_tokens, budget=self._budget, on_answer=tick)
+        except NotFiniteError as error:
+            raise not_finite(error, owners[error.request]) from error
+
+    def _generate(
+        self,
+        requests: Sequence[Any],
+        settings: GenerationSettings,
+        on_answer: Callable[[int, Generated], None],
+    ) -> None:
+        member, text = self.opened.member, self.opened.text
+        room = check_room(settings.max_tokens, member.max_length, member.name)
+        whole = [text.encode(request.args[0]) or [text.prefix_id] for request in requests]
+        self._count(requests, [len(ids) > room for ids in whole])
+        is_end = torch.zeros(member.num_entries, dtype=torch.bool)
+        is_end[[number for number in text.end_ids if number < member.num_entries]] = True
+        speaker = Speaker(member, lambda log_probs: log_probs, torch.arange(member.num_entries))
+        generate(
+            Choir(
+                [speaker],
+                COMBINERS["mean_probs"],
+                is_end,
+                never=torch.zeros(member.num_entries, dtype=torch.bool),
+                decode=text.decode,
+            ),
+            [[ids[-room:] for ids in whole]],
+            torch.zeros(1),
+            settings,
+            max_rows=self.batch_size,
+            budget=self._budget,
+            on_answer=on_answer,
+        )
+
+    @property
+    def _end_strings(self) -> tuple[str, ...]:
+        end = self.tokenizer.eos_token_id
+        return () if end is None else (str(self.tokenizer.decode([end])),)
+
+    def _decode(self, outcomes: Sequence[int]) -> str:
+        return self.opened.text.decode(outcomes)
+
+
+def _answer(values: dict[str, Any]) -> tuple[float, bool]:
+    """Log-likelihood and greedy flag from one request's tokens; 0 and True if there are none."""
+    if not values:
+        return 0.0, True
+    return float(values["token"].double().sum()), bool(values["is_greedy"].all())

@@ -1,0 +1,85 @@
+"""lm-eval's generation settings as the engine takes them, and reasoning cut off what comes back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from suite.engine.generation import GenerationSettings
+from suite.engine.stopping import cut_text
+from suite.errors import ConfigError
+
+DEFAULT_MAX_TOKENS = 256
+
+# lm-eval's own name and those of other libraries, in its order.
+_MAX_TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+_OTHERS = ("until", "do_sample", "temperature", "top_p", "top_k", "seed", "max_gen_bytes")
+
+
+def grouping_key(kwargs: Mapping[str, Any]) -> str:
+    """Equal for requests that can be generated together."""
+    return json.dumps(kwargs, sort_keys=True, default=str)
+
+
+def generation_settings(
+    kwargs: Mapping[str, Any], end_strings: Sequence[str]
+) -> GenerationSettings:
+    """Read one request's settings as lm-eval means them.
+
+    Sampling is on if `do_sample` is, or by a temperature above 0 where that is not given. The
+    seed, unless given, is the one that lm-eval sets torch to.
+
+    Args:
+        kwargs: The task's `generation_kwargs`.
+        end_strings: The end tokens as text: lm-eval stops where a model spells one.
+
+    Raises:
+        ConfigError: A setting is not known, or its value is of no use.
+    """
+    _check_known(kwargs)
+    temperature = float(kwargs.get("temperature") or 0.0)
+    is_sampled = kwargs.get("do_sample")
+    if is_sampled is None:
+        is_sampled = temperature > 0
+    if is_sampled and "temperature" not in kwargs:
+        temperature = 1.0
+    max_tokens = next((kwargs[key] for key in _MAX_TOKENS if kwargs.get(key) is not None), None)
+    max_bytes = kwargs.get("max_gen_bytes")
+    # At a temperature of 0 the most likely token has all the mass.
+    do_sample = bool(is_sampled) and temperature > 0
+    seed = kwargs.get("seed")
+    return GenerationSettings(
+        stop=stop_strings(kwargs, end_strings),
+        max_tokens=DEFAULT_MAX_TOKENS if max_tokens is None else int(max_tokens),
+        max_bytes=None if max_bytes is None else int(max_bytes),
+        do_sample=do_sample,
+        temperature=temperature if do_sample else 1.0,
+        top_p=float(kwargs.get("top_p") or 1.0),
+        top_k=int(kwargs.get("top_k") or 0),
+        seed=int(torch.initial_seed() if seed is None else seed),
+    )
+
+
+def stop_strings(kwargs: Mapping[str, Any], end_strings: Sequence[str]) -> tuple[str, ...]:
+    """The strings of `until` and the end tokens, without empty ones, which stand everywhere."""
+    until = kwargs.get("until") or []
+    given = [until] if isinstance(until, str) else until
+    return tuple(dict.fromkeys(text for text in (*given, *end_strings) if text))
+
+
+def cut_reasoning(text: str, end_of_reasoning: str, stop: Sequence[str]) -> str:
+    """What follows the last end of reasoning, up to the first stop string behind that."""
+    return cut_text(text.split(end_of_reasoning)[-1].lstrip(), stop, None)
+
+
+def _check_known(kwargs: Mapping[str, Any]) -> None:
+    unknown = sorted(set(kwargs) - {*_MAX_TOKENS, *_OTHERS})
+    if unknown:
+        known = ", ".join(sorted((*_MAX_TOKENS, *_OTHERS)))
+        raise ConfigError(
+            f"generation settings {', '.join(unknown)} are not known to this backend; leave them"
+            f" out of generation_kwargs, or choose backend: hf (known: {known})"
+        )
