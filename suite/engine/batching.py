@@ -24,7 +24,7 @@ class TokenBudget:
 
     num_read: int
     num_held: int
-    pass_cost: int = 24
+    pass_cost: int = 36
 
     @classmethod
     def for_device(cls, device: torch.device, num_read: int | None = None) -> TokenBudget:

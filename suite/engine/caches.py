@@ -71,11 +71,28 @@ class KeyValuePast:
         )
         return KeyValuePast(layers, size - lengths, lengths)
 
+    def join(self, others: Sequence[KeyValuePast]) -> KeyValuePast:
+        """The rows of several compact pasts behind each other."""
+        pasts = [self, *others]
+        size = max(past.num_places for past in pasts)
+        layers = []
+        for number in range(len(self.layers)):
+            own = [past.layers[number] for past in pasts]
+            keys, values = (torch.cat([_widened(part[i], size) for part in own]) for i in (0, 1))
+            layers.append((keys, values))
+        lengths = torch.cat([past.lengths for past in pasts])
+        return KeyValuePast(tuple(layers), size - lengths, lengths)
+
     def mask(self) -> Tensor | None:
         """Bool [B, S] on the CPU, False at padding before the tokens; None if there is none."""
         if not bool(self.starts.any()):
             return None
         return torch.arange(self.num_places) >= self.starts[:, None]
+
+
+def _widened(states: Tensor, size: int) -> Tensor:
+    """[B, H, S, d] -> [B, H, size, d], zeros in front."""
+    return torch.nn.functional.pad(states, (0, 0, size - states.shape[2], 0))
 
 
 def open_cache(past: KeyValuePast | None) -> Any:

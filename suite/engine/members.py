@@ -34,6 +34,9 @@ class Past(Protocol):
     def select(self, rows: Sequence[int]) -> Past:
         """Copies of some rows, in this order and without padding; one may be named twice."""
 
+    def join(self, others: Sequence[Any]) -> Past:
+        """The rows of several pasts of one member, each from `select`, behind each other."""
+
 
 class Member(Protocol):
     """A language model as the engine sees it; `max_length` is what it can read of one text."""

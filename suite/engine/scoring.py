@@ -1,8 +1,9 @@
 """Scores tokens of many texts: what they share is read once, the head sees only what is scored.
 
 The texts form a tree of segments (`prefixes`). It is walked from the start of texts: segments of
-one depth are read together, as many as the budget allows, then those that follow them, which go on
-from their caches. At most one batch of every depth is in memory.
+one depth are read in batches, then those that follow them, which go on from their caches. Where the
+caches that wait become too many, what follows is read first. States wait, too, until they are worth
+a pass through the head.
 
 Legend: B rows, T tokens of a batch, K scored tokens of all texts, V entries, D hidden size.
 """
@@ -10,7 +11,7 @@ Legend: B rows, T tokens of a batch, K scored tokens of all texts, V entries, D 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -24,10 +25,14 @@ from suite.engine.members import Member, Past
 from suite.engine.prefixes import Segment, prefix_tree
 from suite.engine.readers import Reader
 from suite.engine.requests import TokenRequest
-from suite.errors import SuiteError, is_out_of_memory
+from suite.errors import ModelError, SuiteError, is_out_of_memory
 
 # Numbers of one block of log-probabilities; several such blocks are in memory at a time.
 _BLOCK_SIZE = {"cpu": 2**23, "cuda": 2**27}
+
+
+# The past of a segment: a row of what a batch has left.
+_Row = tuple[Past, int]
 
 
 class NotFiniteError(SuiteError):
@@ -147,49 +152,70 @@ class _Walk:
         self.roots, ends = prefix_tree(texts) if texts else ([], [])
         slots = [int(self.scored[n].offsets[r]) for n, r in asked]
         self.wanted = _wanted(requests, ends, slots, [n for n, _ in asked])
+        self.block_size = max(
+            1, _BLOCK_SIZE.get(member.device.type, 2**23) // max(member.num_entries, 1)
+        )
+        # Rows that wait for the head, and what is wanted of them.
+        self.states: list[Tensor] = []
+        self.num_states = 0
+        self.found: list[tuple[NDArray[np.int64], _Wanted]] = []
 
     def go(self) -> None:
         """Read everything."""
         self.on_answer(int((self.num_open == 0).sum()))
-        self._read_all(self.roots, None, {})
+        self._read_all(self.roots, {})
+        self._flush()
 
-    def _read_all(
-        self, segments: Sequence[Segment], past: Past | None, rows: dict[Segment, int]
-    ) -> None:
-        """Read segments of one depth and what follows them; `rows` of `past` hold their parents."""
+    def _read_all(self, segments: Sequence[Segment], pasts: Mapping[Segment, _Row]) -> None:
+        """Read segments of one depth and what follows them; `pasts` has those of their parents."""
         waiting = deque(batches(segments, self.budget))
+        following: list[Segment] = []
+        held: dict[Segment, _Row] = {}
+        num_held = 0
         while waiting:
             batch = waiting.popleft()
             try:
-                children, after = self._read_batch(batch, past, rows)
+                batch, after = self._read_batch(batch, pasts)
             except Exception as error:
-                if len(batch) == 1 or not is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
+                if len(batch) == 1:
+                    raise _too_long(self.member, batch[0]) from error
                 self.budget.halve()
                 waiting = deque(batches([*batch, *chain.from_iterable(waiting)], self.budget))
                 continue
-            if children:
-                row_of = {segment: row for row, segment in enumerate(batch)}
-                self._read_all(children, after, row_of)
+            if self.num_states >= self.block_size:
+                self._flush()
+            parents = [row for row, segment in enumerate(batch) if segment.children]
+            if parents:
+                kept = after if len(parents) == len(batch) else after.select(parents)
+                for row, place in enumerate(parents):
+                    held[batch[place]] = (kept, row)
+                    following += batch[place].children
+                num_held += len(parents) * int(kept.lengths.max())
+            del after
+            if following and (num_held > self.budget.num_held or not waiting):
+                self._read_all(following, held)
+                following, held, num_held = [], {}, 0
 
     def _read_batch(
-        self, batch: Sequence[Segment], past: Past | None, rows: dict[Segment, int]
+        self, batch: list[Segment], pasts: Mapping[Segment, _Row]
     ) -> tuple[list[Segment], Past]:
-        """Read one batch, keep what is scored in it; returns what follows, and the past."""
+        """Read one batch and set aside what is scored in it; the batch as it was read, its past."""
         before = None
-        if past is not None:
-            before = past.select([rows[s.parent] for s in batch if s.parent is not None])
+        if batch[0].parent is not None:
+            batch, before = _gathered(batch, pasts)
         lengths = torch.tensor([len(segment.ids) for segment in batch])
         ids = torch.zeros(len(batch), int(lengths.max()), dtype=torch.int64)
         for row, segment in enumerate(batch):
             ids[row, : len(segment.ids)] = torch.from_numpy(segment.ids)
         mask = torch.arange(ids.shape[1]) < lengths[:, None]
         states, after = self.member.read(ids, mask, before)
-        self._keep(batch, states)
-        return [child for segment in batch for child in segment.children], after
+        self._set_aside(batch, states)
+        return batch, after
 
-    def _keep(self, batch: Sequence[Segment], states: Tensor) -> None:
-        """Read what is wanted of a batch from its states [B, T, D], a block at a time."""
+    def _set_aside(self, batch: Sequence[Segment], states: Tensor) -> None:
+        """Keep the states [B, T, D] of a batch from which something is scored."""
         found = [
             (row * states.shape[1] + wanted.places, wanted)
             for row, segment in enumerate(batch)
@@ -200,13 +226,35 @@ class _Walk:
         # Several tokens may be predicted from one place: it passes the head once.
         distinct = np.unique(np.concatenate([places for places, _ in found]))
         flat = states.reshape(-1, states.shape[-1])
-        size = max(1, _BLOCK_SIZE.get(states.device.type, 2**23) // self.member.num_entries)
-        for first in range(0, len(distinct), size):
-            block = distinct[first : first + size]
-            log_probs = self.member.log_probs(flat[torch.from_numpy(block).to(states.device)])
-            for ask, reader in enumerate(self.readers):
-                own = [(places, wanted) for places, wanted in found if wanted.ask == ask]
-                self._read_block(ask, reader, own, block, log_probs)
+        rows = flat[torch.from_numpy(distinct).to(states.device)]
+        self.found += [
+            (self.num_states + np.searchsorted(distinct, places), wanted)
+            for places, wanted in found
+        ]
+        self.states.append(rows)
+        self.num_states += len(rows)
+
+    def _flush(self) -> None:
+        """Take the states that wait through the head, a block at a time, and read from them."""
+        states, found = self.states, self.found
+        self.states, self.found, self.num_states = [], [], 0
+        if not states:
+            return
+        rows = torch.cat(states)
+        first = 0
+        while first < len(rows):
+            stop = min(first + self.block_size, len(rows))
+            try:
+                log_probs = self.member.log_probs(rows[first:stop])
+                for ask, reader in enumerate(self.readers):
+                    own = [(places, wanted) for places, wanted in found if wanted.ask == ask]
+                    self._read_block(ask, reader, own, np.arange(first, stop), log_probs)
+            except Exception as error:
+                if self.block_size == 1 or not is_out_of_memory(error):
+                    raise
+                self.block_size //= 2
+                continue
+            first = stop
 
     def _read_block(
         self,
@@ -225,7 +273,7 @@ class _Walk:
             return
         targets = np.concatenate([wanted.targets for _, wanted in found])[here]
         slots = np.concatenate([wanted.slots for _, wanted in found])[here]
-        rows = np.searchsorted(block, places[here])
+        rows = places[here] - block[0]
         device = log_probs.device
         values = reader(
             log_probs, torch.from_numpy(rows).to(device), torch.from_numpy(targets).to(device)
@@ -250,6 +298,27 @@ class _Walk:
             num_finished = int((self.num_open[owners] == 0).sum())
             if num_finished:
                 self.on_answer(num_finished)
+
+
+def _gathered(batch: list[Segment], pasts: Mapping[Segment, _Row]) -> tuple[list[Segment], Past]:
+    """A batch in the order of its parents' pasts, and these as one."""
+    groups: dict[int, tuple[Past, list[Segment], list[int]]] = {}
+    for segment in batch:
+        assert segment.parent is not None
+        past, row = pasts[segment.parent]
+        _, segments, rows = groups.setdefault(id(past), (past, [], []))
+        segments.append(segment)
+        rows.append(row)
+    parts = [past.select(rows) for past, _, rows in groups.values()]
+    ordered = [segment for _, segments, _ in groups.values() for segment in segments]
+    return ordered, parts[0].join(parts[1:]) if len(parts) > 1 else parts[0]
+
+
+def _too_long(member: Member, segment: Segment) -> ModelError:
+    return ModelError(
+        f"member '{member.name}': a text of {segment.start + len(segment.ids):,} tokens does not"
+        " fit into memory; lower max_length"
+    )
 
 
 def _wanted(

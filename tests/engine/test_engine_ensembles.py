@@ -190,6 +190,13 @@ class Fixed:
     def select(self, rows):
         return self
 
+    def join(self, others):
+        return self
+
+    @property
+    def lengths(self):
+        return torch.ones(1)
+
     def log_probs(self, states):
         return self.row.expand(len(states), -1)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from toy_choirs import GREEDY, PROMPTS, SAMPLED, choir_of, letters, run
 from toy_members import ToyMember
 
-from suite.engine.generation import Choir, Generated, GenerationSettings, Speaker, generate
+from suite.engine.generation import Choir, Generated, GenerationSettings, Prompts, Speaker, generate
 from suite.engine.scoring import NotFiniteError
 from suite.ensemble.combine import COMBINERS
 
@@ -49,7 +49,7 @@ def test_weights_may_differ_between_requests() -> None:
     log_weights = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64).log()
     prompts = [(0,), (0,)]
 
-    found = generate(choir_of(*members), [prompts] * 2, log_weights, GREEDY, max_rows=2)
+    found = generate(choir_of(*members), Prompts([prompts] * 2, log_weights), GREEDY, max_rows=2)
 
     assert found == [run(choir_of(member), [(0,)])[0] for member in members]
 
@@ -108,7 +108,7 @@ def test_every_member_reads_its_own_ids_behind_its_own_specials(max_rows: int) -
     prompts = [prompt[:4] for prompt in PROMPTS]
     log_weights = torch.tensor([0.35, 0.65], dtype=torch.float64).log()
 
-    found = generate(choir, tongue_prompts(prompts), log_weights, GREEDY, max_rows=max_rows)
+    found = generate(choir, Prompts(tongue_prompts(prompts), log_weights), GREEDY, max_rows=max_rows)
 
     for prompt, one in zip(prompts, found, strict=True):
         text: list[int] = []
@@ -129,8 +129,7 @@ def test_the_end_has_the_weighted_mass_of_every_members_terminators() -> None:
     for prompt in [(0,), (2, 1)]:
         found = generate(
             choir,
-            tongue_prompts([prompt] * num_draws),
-            log_weights,
+            Prompts(tongue_prompts([prompt] * num_draws), log_weights),
             settings,
             max_rows=num_draws,
         )
@@ -151,7 +150,7 @@ def test_any_member_can_end_the_text_and_no_end_is_read(sure: int) -> None:
     log_weights = torch.tensor([0.5, 0.5], dtype=torch.float64).log()
     members[1 - sure].tables[:] = 1 / members[1 - sure].num_entries
 
-    found = generate(choir, tongue_prompts([(0,), (1,)]), log_weights, GREEDY, max_rows=2)
+    found = generate(choir, Prompts(tongue_prompts([(0,), (1,)]), log_weights), GREEDY, max_rows=2)
 
     assert found == [Generated("", (), "end")] * 2
     assert [member.rows_read for member in members] == [[2], [2]]
@@ -163,7 +162,7 @@ def test_probabilities_that_are_no_numbers_name_the_member_and_the_request() -> 
     log_weights = torch.tensor([0.5, 0.5], dtype=torch.float64).log()
 
     with pytest.raises(NotFiniteError) as caught:
-        generate(choir, tongue_prompts([(0,), (2, 1), (0, 1)]), log_weights, GREEDY, max_rows=2)
+        generate(choir, Prompts(tongue_prompts([(0,), (2, 1), (0, 1)]), log_weights), GREEDY, max_rows=2)
 
     assert str(caught.value) == (
         "member 'two': log-probabilities of request 2 are not numbers (NaN); try dtype: float32"

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from suite.engine.batching import TokenBudget
-from suite.engine.generation import Choir, Generated, GenerationSettings, Speaker, generate
+from suite.engine.generation import Choir, Generated, GenerationSettings, Prompts, Speaker, generate
 from suite.engine.members import HfMember
 from suite.engine.texts import MemberText, open_text
 from suite.ensemble.combine import COMBINERS
@@ -86,7 +86,7 @@ def run(
 ) -> list[Generated]:
     prompts = [model.prompts(texts) for model in models]
     log_weights = torch.full((len(models),), 1 / len(models)).log()
-    return generate(choir, prompts, log_weights, settings, **{"max_rows": 8, **options})
+    return generate(choir, Prompts(prompts, log_weights), settings, **{"max_rows": 8, **options})
 
 
 @pytest.mark.parametrize("start", ["", START * 3])

@@ -91,3 +91,14 @@ def test_each_request_has_random_numbers_of_its_own() -> None:
     assert len(set(found)) > 3
     assert found != other
     assert found == run(choir, [(0,)] * 8, SAMPLED)
+
+
+def test_a_request_with_a_key_draws_the_same_wherever_it_stands() -> None:
+    choir = choir_of(ToyMember(seed=14))
+    keys = [2**60 + number for number in range(6)]
+
+    found = run(choir, [(0,)] * 6, SAMPLED, keys=keys)
+    some = run(choir, [(0,)] * 3, SAMPLED, keys=[keys[4], keys[1], keys[0]])
+
+    assert len(set(found)) > 3
+    assert some == [found[4], found[1], found[0]]

@@ -45,6 +45,22 @@ def test_pieces_of_ragged_rows_equal_whole_texts(kind, dtype, tolerance):
     assert after.lengths.tolist() == [8, 10, 8, 4]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_pasts_of_several_batches_are_read_on_together(kind):
+    reader = member(kind)
+    first, second = [[5, 6, 7, 8, 9, 10, 11, 12], [13, 14]], [[15, 16, 17]]
+    pasts = [
+        reader.read(*padded(rows), None)[1].select(range(len(rows))) for rows in (first, second)
+    ]
+    joined = pasts[1].join([pasts[0]])
+    assert joined.lengths.tolist() == [3, 8, 2]
+    ends = [[20, 21], [22], [23, 24, 25]]
+    states, _ = reader.read(*padded(ends), joined)
+    for place, (start, end) in enumerate(zip([*second, *first], ends, strict=True)):
+        expected = whole(reader, start + end)[len(start) :]
+        torch.testing.assert_close(states[place, : len(end)], expected)
+
+
 def test_a_past_can_be_read_twice():
     reader = member("llama")
     _, past = reader.read(*padded([[5, 6, 7]]), None)

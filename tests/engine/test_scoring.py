@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 from tiny_members import member, plain_scores, random_requests, request
+from toy_members import ToyMember
 
 from suite.engine import prefixes
 from suite.engine.batching import TokenBudget
 from suite.engine.readers import BoundaryReader, read_tokens
 from suite.engine.requests import pair_request
 from suite.engine.scoring import Ask, NotFiniteError, score, score_all
+from suite.errors import ModelError
 
 KINDS = ("llama", "gpt2", "gemma")
 
@@ -99,8 +101,25 @@ def test_out_of_memory_halves_the_budget_and_changes_nothing():
 
 def test_out_of_memory_with_a_single_text_is_told():
     requests = [request(range(3, 20), [16])]
-    with pytest.raises(RuntimeError, match="can't allocate memory"):
+    with pytest.raises(ModelError) as caught:
         score(Counting(member("llama"), most=4), requests, read_tokens)
+    assert str(caught.value) == (
+        "member 'tiny llama': a text of 16 tokens does not fit into memory; lower max_length"
+    )
+
+
+def test_a_head_out_of_memory_takes_fewer_states_and_every_answer_is_told_once():
+    class SmallHead(Counting):
+        def log_probs(self, states):
+            if len(states) > 3:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+            return self.inner.log_probs(states)
+
+    told = []
+    requests = random_requests(7, 12)
+    scored = score(SmallHead(member("llama")), requests, read_tokens, on_answer=told.append)
+    check(scored, requests, member("llama").model, 1e-10)
+    assert sum(told) == len(requests)
 
 
 def test_scored_places_may_have_gaps():
@@ -171,6 +190,21 @@ def test_numbers_that_are_none_name_the_member_and_the_request():
         " float32"
     )
     assert (caught.value.member, caught.value.request) == ("tiny llama", 1)
+
+
+@pytest.mark.parametrize("num_read", [3, 25, 10**6])
+@pytest.mark.parametrize("least_saved", [1, 12])
+def test_what_a_member_keeps_for_each_text_is_carried_along_the_tree(
+    num_read, least_saved, monkeypatch
+):
+    monkeypatch.setattr(prefixes, "MIN_SAVED_TOKENS", least_saved)
+    toy = ToyMember(num_entries=50, concentration=0.5)
+    requests = random_requests(8, 30)
+    scored = score(toy, requests, read_tokens, budget=TokenBudget(num_read, 3 * num_read))
+    for place, asked in enumerate(requests):
+        ids = asked.ids.tolist()
+        expected = [float(toy.probs(ids[:n])[ids[n]].log()) for n in asked.scored.tolist()]
+        np.testing.assert_allclose(scored.of(place)["token"], expected, atol=1e-12)
 
 
 def test_a_long_prompt_is_cut_on_the_left():

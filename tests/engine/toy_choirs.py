@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from toy_members import ToyMember
 
-from suite.engine.generation import Choir, Generated, GenerationSettings, Speaker, generate
+from suite.engine.generation import Choir, Generated, GenerationSettings, Prompts, Speaker, generate
 from suite.ensemble.combine import COMBINERS
 
 GREEDY = GenerationSettings(stop=(), max_tokens=6)
@@ -39,10 +39,12 @@ def run(
     prompts: Sequence[Sequence[int]],
     settings: GenerationSettings = GREEDY,
     weights: Sequence[float] | None = None,
+    keys: Sequence[int] | None = None,
     **options: Any,
 ) -> list[Generated]:
     """Generate with the same prompts for all members."""
     count = len(choir.speakers)
     log_weights = torch.tensor(weights or [1 / count] * count, dtype=torch.float64).log()
     options = {"max_rows": 8, **options}
-    return generate(choir, [prompts] * count, log_weights, settings, **options)
+    asked = Prompts([prompts] * count, log_weights, keys)
+    return generate(choir, asked, settings, **options)

@@ -38,6 +38,16 @@ class ToyPast:
         lengths = self.lengths[wanted]
         return ToyPast(self.tokens[wanted, : int(lengths.max())], lengths, self.number[wanted])
 
+    def join(self, others: Sequence[ToyPast]) -> ToyPast:
+        pasts = (self, *others)
+        assert not any(past.is_ragged for past in pasts)
+        rows = [row for past in pasts for row in past.tokens]
+        return ToyPast(
+            torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1),
+            torch.cat([past.lengths for past in pasts]),
+            torch.cat([past.number for past in pasts]),
+        )
+
 
 @dataclass(eq=False)
 class ToyMember:
