@@ -74,7 +74,9 @@ class RunProgress:
         self._label = f"[{self.pair}/{self.num_pairs}] {model} · {what}"
         self._done = 0
         self._last_line = time.monotonic()
-        self._bar.reset(self._task, total=total, description=self._label)
+        # A task that is reset keeps its total where the new one is not known.
+        self._bar.remove_task(self._task)
+        self._task = self._bar.add_task(self._label, total=total)
 
     def advance(self) -> None:
         """One more request was answered."""

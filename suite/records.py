@@ -45,7 +45,8 @@ class RunRecord:
 
     `label` is the unique name of the task entry in the recipe. `identity` holds everything that
     decides whether two runs are the same run; `key` its hash. `file` is None for scores that were
-    computed from the samples of other runs. `weights` are those of an ensemble's members.
+    computed from the samples of other runs. `weights` are those of an ensemble's members; a fit of
+    them may have stopped before its maximum.
     """
 
     model: str
@@ -57,6 +58,7 @@ class RunRecord:
     hardware: str
     file: str | None
     weights: tuple[float, ...] | None = None
+    has_converged: bool = True
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from suite.progress import DocumentProgress
+from suite.progress import DocumentProgress, RunProgress
 
 
 class Clock:
@@ -57,3 +57,13 @@ def test_a_terminal_gets_a_bar_and_lines_above_it() -> None:
     assert "a line" in screen.getvalue()
     assert "5/10" in screen.getvalue()
     assert " tokens/s" in screen.getvalue()
+
+
+def test_what_has_no_known_number_of_requests_shows_none_of_the_task_before() -> None:
+    screen = StringIO()
+    with RunProgress(Console(file=screen, force_terminal=True, width=100), 2) as progress:
+        progress.begin("m", "task", 7)
+        progress.begin("m", "loading")
+    last = screen.getvalue().rpartition("loading")[2]
+    assert last
+    assert "/7" not in last

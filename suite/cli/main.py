@@ -19,20 +19,23 @@ from suite.cli.transplant import transplant
 from suite.errors import ConfigError, SuiteError
 
 INTERRUPTED = 75
+_RESUMED = ("run-benchmark", "cache-teacher")
 
 
 class SuiteGroup(click.Group):
     """Shows a SuiteError as one line; anything else is a bug and keeps its traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; an interrupt is its own exit code, because a repeat goes on."""
+        """Run a command; an interrupt is its own exit code, and says what a repeat does."""
         try:
             return super().invoke(ctx)
         except SuiteError as error:
             click.echo(f"error: {error}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
-            click.echo("interrupted; the same command goes on where it stopped", err=True)
+            goes_on = ctx.invoked_subcommand in _RESUMED
+            following = "goes on where it stopped" if goes_on else "starts over"
+            click.echo(f"interrupted; the same command {following}", err=True)
             ctx.exit(INTERRUPTED)
 
 
@@ -62,7 +65,7 @@ def main() -> None:
     default=1,
     show_default=True,
     metavar="N",
-    help="Score N pairs at once, each on a GPU of its own.",
+    help="Score N pairs at once: each on a GPU of its own, or all sharing the processor's cores.",
 )
 @click.option("--fresh", is_flag=True, help="Score finished pairs again.")
 @click.option("--confirm-unsafe-code", is_flag=True, help="Allow tasks that execute model code.")
@@ -72,15 +75,13 @@ def run_benchmark(recipe: str | None, **options: Any) -> None:
     RECIPE is a YAML file or a packaged name: quickstart, ensembles, smoke, paper-eval,
     paper-ensembles. Finished pairs are kept: the same command goes on after an interrupt.
     """
-    from rich.console import Console
-
     settings, name = _recipe(recipe, options)
     unsafe = options["confirm_unsafe_code"]
     if options["dry_run"]:
         from suite.pipelines.describe import describe
 
         for table in describe(settings, confirm_unsafe_code=unsafe):
-            Console().print(table)
+            _first_console().print(table)
         return
     if options["estimate"]:
         _print_estimate(settings, unsafe)
@@ -143,7 +144,6 @@ def _recipe(recipe: str | None, options: dict[str, Any]) -> tuple[Any, str]:
 
 
 def _print_estimate(recipe: Any, unsafe: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from suite.pipelines.describe import estimate
@@ -154,18 +154,30 @@ def _print_estimate(recipe: Any, unsafe: bool) -> None:
         table.add_row(pair.model, pair.task, str(pair.num_items), f"{pair.seconds / 60:.1f}")
     table.add_section()
     table.add_row("all", "", "", f"{sum(pair.seconds for pair in estimates) / 60:.1f}")
-    Console().print(table)
+    _first_console().print(table)
+
+
+def _first_console() -> Any:
+    """A console for what every process finds and only the first of them says."""
+    from rich.console import Console
+
+    from suite.pipelines.ranks import Ranks
+
+    return Console(quiet=not Ranks.of_environment().is_first)
 
 
 @main.command()
-@click.argument("kind", type=click.Choice(["benchmark"]), default="benchmark")
+@click.argument("kind", type=click.Choice(["benchmark", "ensemble"]), default="benchmark")
 def schema(kind: str) -> None:
-    """Print the JSON Schema of recipes, for editors."""
+    """Print the JSON Schema of recipes, or of ensemble files, for editors."""
     import json
 
+    from suite.config import Config
+    from suite.ensemble.config import EnsembleConfig
     from suite.pipelines.recipe import Recipe
 
-    click.echo(json.dumps({"benchmark": Recipe}[kind].model_json_schema(), indent=2))
+    described: dict[str, type[Config]] = {"benchmark": Recipe, "ensemble": EnsembleConfig}
+    click.echo(json.dumps(described[kind].model_json_schema(), indent=2))
 
 
 main.add_command(align)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def transplant(*, dry_run: bool, output: Path, text: Path | None, **given: Any) 
     from suite.pipelines.transplant import transplant as run
 
     options = TransplantOptions(_source(given), output, text)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     made = plan_transplant(options) if dry_run else run(options)
     width = max(len(label) for label, _ in made.facts)
     for label, value in made.facts:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,13 +21,13 @@ from torch import Tensor
 
 from suite.engine.batching import TokenBudget
 from suite.engine.members import Member
+from suite.engine.outcome_readers import KeptReader, OutcomeReader, OutcomeReading, RowReader
 from suite.engine.requests import TokenRequest
 from suite.engine.scoring import Ask, NotFiniteError, score, score_all
 from suite.engine.texts import MemberText
 from suite.ensemble.combine import Rule, posterior_log_weights, renormalised
 from suite.ensemble.kept import (
     KeptEntries,
-    keep,
     mixture_greedy,
     mixture_values,
     renormalised_kept,
@@ -36,17 +36,6 @@ from suite.ensemble.outcomes import OutcomeSpace
 
 # Numbers of one member's whole distributions that are held at a time.
 _MAX_HELD = 2**26
-
-
-class OutcomeReading(Protocol):
-    """How a member's entries become outcomes: by a vocabulary that is shared, or mined."""
-
-    @property
-    def id_of(self) -> Tensor:
-        """int64 [N], the member's entry for each shared token."""
-
-    def to_outcomes(self, log_probs: Tensor) -> Tensor:
-        """[n, V] -> [n, O]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +76,8 @@ class KeptScores:
     Attributes:
         entries: Of each member at the K scored tokens.
         offsets: int64 [R + 1], where each request's tokens begin.
-        contexts: Of each member, log-probability of the tokens of all distinct prompts and of
-            `other` there.
+        contexts: Of each member, log-probability of the tokens of all distinct prompts and of all
+            shared outcomes together there.
         context_offsets: int64, where each distinct prompt's tokens begin.
         context_of: int64 [R], the prompt of each request; -1 for none.
     """
@@ -98,6 +87,21 @@ class KeptScores:
     contexts: tuple[tuple[Tensor, Tensor], ...]
     context_offsets: NDArray[np.int64]
     context_of: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Whole distributions of the members that take part, at K scored tokens of some requests.
+
+    Attributes:
+        log_probs: [M, K, O].
+        other: Log-probability of `other`, before it is left out if it is. [M, K]
+        offsets: int64, where each request's tokens begin.
+    """
+
+    log_probs: Tensor
+    other: Tensor
+    offsets: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +147,7 @@ class Ensemble:
         *,
         budgets: Sequence[TokenBudget] | None = None,
         on_answer: Callable[[int], None] = lambda count: None,
+        on_other: Callable[[Tensor], None] = lambda other: None,
     ) -> list[ScoredText]:
         """Score continuations.
 
@@ -151,6 +156,8 @@ class Ensemble:
             kept: What `keep_scores` kept of these requests; None to run the members now.
             budgets: Of each member.
             on_answer: Told of every finished request of every member that runs.
+            on_other: Told once of every scored token the log-probabilities that the members that
+                take part give to `other`, [M, some].
 
         Raises:
             NotFiniteError: A member's log-probabilities are not numbers.
@@ -158,25 +165,22 @@ class Ensemble:
         budgets = budgets or usual_budgets(self.participants)
         if not self.rule.is_mixture:
             nothing = torch.zeros(len(self.active), len(requests), dtype=torch.float64)
-            return self._score_rows(requests, nothing, budgets, on_answer)
+            return self._score_rows(requests, nothing, budgets, on_answer, on_other)
         if kept is None:
             kept = keep_scores(
                 self.participants, requests, budgets, members=self.active, on_answer=on_answer
             )
         entries = [kept.entries[m] for m in self.active]
+        on_other(torch.stack([own.other for own in entries]))
         if self.renormalise:
             entries = [renormalised_kept(own) for own in entries]
         tokens = torch.stack([own.token for own in entries]).double()
-        evidence = self._evidence(kept)
+        evidence = self.evidence(kept)
         log_weights = self._posterior(tokens, evidence, kept.offsets)
-        values = _sums(mixture_values(entries, log_weights), kept.offsets)
-        targets = np.concatenate([[], *(r.continuations[0].targets for r in requests)])
-        flags = mixture_greedy(
-            entries,
-            log_weights.float(),
-            torch.from_numpy(targets.astype(np.int64)),
-            other=self.space.other,
-        ).numpy()
+        values = sums_between(mixture_values(entries, log_weights), kept.offsets)
+        targets = targets_of(requests)
+        found = mixture_greedy(entries, log_weights.float(), targets, other=self.space.other)
+        flags = found.numpy()
         # The least of a request's flags but 0 wins: one token that is not greedy decides.
         scored, undecided = [], []
         for place, value in enumerate(values.tolist()):
@@ -189,9 +193,10 @@ class Ensemble:
             evidence[:, undecided],
             budgets,
             lambda count: None,
+            lambda other: None,
         )
-        for place, found in zip(undecided, whole, strict=True):
-            scored[place] = replace(scored[place], is_greedy=found.is_greedy)
+        for place, text in zip(undecided, whole, strict=True):
+            scored[place] = replace(scored[place], is_greedy=text.is_greedy)
         return scored
 
     def rows(
@@ -199,22 +204,28 @@ class Ensemble:
         requests: Sequence[EnsembleRequest],
         budgets: Sequence[TokenBudget],
         on_answer: Callable[[int], None] = lambda count: None,
-    ) -> tuple[Tensor, NDArray[np.int64]]:
-        """Whole distributions of the members that take part, [M, K, O], and their offsets."""
-        found = [
-            score(
-                self.participants[m].member,
+    ) -> Rows:
+        """Whole distributions of the members that take part."""
+        # Texts without tokens have no rows.
+        log_probs = torch.empty(len(self.active), 0, self.space.size)
+        other = torch.empty(len(self.active), 0)
+        for place, m in enumerate(self.active):
+            own = self.participants[m]
+            scored = score(
+                own.member,
                 [request.continuations[m] for request in requests],
-                RowReader(self.participants[m].outcomes),
+                RowReader(own.outcomes),
                 budget=budgets[m],
                 on_answer=on_answer,
             )
-            for m in self.active
-        ]
-        # Texts without tokens have no rows.
-        empty = torch.empty(0, self.space.size)
-        rows = torch.stack([scored.values.get("rows", empty) for scored in found])
-        return renormalised(rows) if self.renormalise else rows, found[0].offsets
+            if scored.values:
+                found = scored.values["rows"]
+                if not log_probs.numel():
+                    log_probs = found.new_empty(len(self.active), *found.shape)
+                    other = found.new_empty(len(self.active), len(found))
+                other[place] = found[:, -1]
+                log_probs[place] = renormalised(found) if self.renormalise else found
+        return Rows(log_probs, other, scored.offsets)
 
     def _score_rows(
         self,
@@ -222,21 +233,24 @@ class Ensemble:
         evidence: Tensor,
         budgets: Sequence[TokenBudget],
         on_answer: Callable[[int], None],
+        on_other: Callable[[Tensor], None],
     ) -> list[ScoredText]:
         """Score requests by combining whole distributions; `evidence` [M, R] of their prompts."""
         scored: list[ScoredText] = []
         for part in _parts(requests, _MAX_HELD // self.space.size):
             try:
-                rows, offsets = self.rows(part, budgets, on_answer)
+                rows = self.rows(part, budgets, on_answer)
             except NotFiniteError as error:
                 place = len(scored) + error.request
                 raise NotFiniteError(error.member, error.ask, place) from error
-            targets = torch.from_numpy(np.concatenate([r.continuations[0].targets for r in part]))
-            tokens = rows.gather(2, targets.expand(len(rows), -1)[..., None])[..., 0]
+            on_other(rows.other)
+            log_probs, offsets = rows.log_probs, rows.offsets
+            targets = targets_of(part)
+            tokens = log_probs.gather(2, targets.expand(len(log_probs), -1)[..., None])[..., 0]
             own = evidence[:, len(scored) : len(scored) + len(part)]
             log_weights = self._posterior(tokens, own, offsets)
-            combined = self.rule.combine(rows, log_weights.to(rows.dtype))
-            values = _sums(combined.gather(1, targets[:, None])[:, 0].double(), offsets)
+            combined = self.rule.combine(log_probs, log_weights.to(log_probs.dtype))
+            values = sums_between(combined.gather(1, targets[:, None])[:, 0].double(), offsets)
             is_greedy = (combined[:, :-1].argmax(dim=1) == targets).numpy()
             scored += [
                 ScoredText(value, bool(is_greedy[offsets[r] : offsets[r + 1]].all()))
@@ -244,17 +258,19 @@ class Ensemble:
             ]
         return scored
 
-    def _evidence(self, kept: KeptScores) -> Tensor:
-        """Log-likelihood of each request's prompt for each member, float64 [M, R]; 0 for none."""
+    def evidence(self, kept: KeptScores) -> Tensor:
+        """Log-likelihood of each request's prompt for each member that takes part, float64 [M, R].
+
+        0 where there is no prompt, or where the rule does not learn from it.
+        """
         evidence = torch.zeros(len(self.active), len(kept.context_of), dtype=torch.float64)
         has_context = kept.context_of >= 0
         if not self.learns or not has_context.any():
             return evidence
         for row, m in enumerate(self.active):
-            token, other = (values.double() for values in kept.contexts[m])
-            if self.renormalise:
-                token = token - torch.log1p(-other.exp())
-            sums = _sums(token, kept.context_offsets)
+            token, shared = (values.double() for values in kept.contexts[m])
+            own = token - shared if self.renormalise else token
+            sums = sums_between(own, kept.context_offsets)
             evidence[row, has_context] = sums[kept.context_of[has_context]]
         return evidence
 
@@ -270,48 +286,6 @@ class Ensemble:
             return self.log_weights[:, None].expand(-1, tokens.shape[1])
         before = (self.log_weights[:, None] + evidence).log_softmax(dim=0)
         return posterior_log_weights(tokens, before, torch.from_numpy(offsets))
-
-
-@dataclass(frozen=True, eq=False)
-class KeptReader:
-    """Reads what `KeptEntries` holds; targets are outcomes."""
-
-    outcomes: OutcomeReading
-
-    def __call__(self, log_probs: Tensor, rows: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """As `Reader`."""
-        outcomes = self.outcomes.to_outcomes(log_probs)
-        kept = keep(outcomes, torch.zeros(len(outcomes), dtype=torch.int64, device=rows.device))
-        return {
-            "token": outcomes[rows, targets],
-            "other": kept.other[rows],
-            "top_log_probs": kept.top_log_probs[rows],
-            "top_outcomes": kept.top_outcomes[rows],
-        }
-
-
-@dataclass(frozen=True, eq=False)
-class OutcomeReader:
-    """Reads the log-probability of an outcome, and of `other` beside it."""
-
-    outcomes: OutcomeReading
-
-    def __call__(self, log_probs: Tensor, rows: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """As `Reader`."""
-        outcomes = self.outcomes.to_outcomes(log_probs)
-        return {"token": outcomes[rows, targets], "other": outcomes[rows, -1]}
-
-
-@dataclass(frozen=True, eq=False)
-class RowReader:
-    """Reads whole distributions over the outcomes."""
-
-    outcomes: OutcomeReading
-
-    def __call__(self, log_probs: Tensor, rows: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """As `Reader`; `rows` [k, O]."""
-        outcomes = self.outcomes.to_outcomes(log_probs)[rows]
-        return {"token": outcomes.gather(1, targets[:, None])[:, 0], "rows": outcomes}
 
 
 def usual_budgets(participants: Sequence[Participant]) -> list[TokenBudget]:
@@ -338,8 +312,8 @@ def keep_scores(
     """
     distinct = {id(r.contexts): r.contexts for r in requests if r.contexts is not None}
     number = {key: n for n, key in enumerate(distinct)}
-    nothing = torch.empty(0)
-    entries = [KeptEntries(nothing, nothing, nothing, nothing)] * len(participants)
+    nothing, no_rows = torch.empty(0), torch.empty(0, 0)
+    entries = [KeptEntries(nothing, nothing, no_rows, no_rows)] * len(participants)
     contexts = [(nothing, nothing)] * len(participants)
     offsets = context_offsets = np.zeros(1, np.int64)
     for m in range(len(participants)) if members is None else members:
@@ -353,12 +327,18 @@ def keep_scores(
         if scored.values:
             entries[m] = KeptEntries(**scored.values)
         if prompts.values:
-            contexts[m] = (prompts.values["token"], prompts.values["other"])
+            contexts[m] = (prompts.values["token"], prompts.values["shared"])
     context_of = np.array([number.get(id(r.contexts), -1) for r in requests], np.int64)
     return KeptScores(tuple(entries), offsets, tuple(contexts), context_offsets, context_of)
 
 
-def _sums(values: Tensor, offsets: NDArray[np.int64]) -> Tensor:
+def targets_of(requests: Sequence[EnsembleRequest]) -> Tensor:
+    """The outcomes of all requests' scored tokens, int64 [K]."""
+    targets = [np.empty(0, np.int64), *(request.continuations[0].targets for request in requests)]
+    return torch.from_numpy(np.concatenate(targets))
+
+
+def sums_between(values: Tensor, offsets: NDArray[np.int64]) -> Tensor:
     """Sums of float64 values between neighbouring offsets, [R]."""
     owner = torch.from_numpy(np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)))
     return torch.zeros(len(offsets) - 1, dtype=torch.float64).index_add(0, owner, values)

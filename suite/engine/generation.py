@@ -40,7 +40,8 @@ class GenerationSettings:
         temperature: As `suite.engine.sampling.warp`; 0 for the most probable outcome.
         top_p: As `suite.engine.sampling.warp`.
         top_k: As `suite.engine.sampling.warp`.
-        seed: Of the random numbers. Each request has its own, so batches do not matter.
+        seed: Of the random numbers. Each request has its own, so batches do not matter; see
+            `Prompts.keys`.
     """
 
     stop: tuple[str, ...]
@@ -108,6 +109,23 @@ class Choir:
     decode: Callable[[Sequence[int]], str]
 
 
+@dataclass(frozen=True, eq=False)
+class Prompts:
+    """What is to be continued.
+
+    Attributes:
+        ids: By member and request, ids of each prompt: at least one, and few enough that the member
+            can read `max_tokens` more.
+        log_weights: Of the members, [M], or for each request, [M, R].
+        keys: What each request's random numbers follow from beside the seed, at least 0; None for
+            its place in the list.
+    """
+
+    ids: Sequence[Sequence[Sequence[int]]]
+    log_weights: Tensor
+    keys: Sequence[int] | None = None
+
+
 @dataclass(frozen=True)
 class Generated:
     """A generated text.
@@ -125,8 +143,7 @@ class Generated:
 
 def generate(
     choir: Choir,
-    prompts: Sequence[Sequence[Sequence[int]]],
-    log_weights: Tensor,
+    prompts: Prompts,
     settings: GenerationSettings,
     *,
     max_rows: int,
@@ -140,9 +157,7 @@ def generate(
 
     Args:
         choir: The members.
-        prompts: By member and request, ids of each prompt: at least one, and few enough that the
-            member can read `max_tokens` more.
-        log_weights: Of the members, [M], or for each request, [M, R].
+        prompts: What they continue.
         settings: For all requests.
         max_rows: Rows of the largest batch; halved where memory does not suffice.
         budget: For reading prompts; halved with the rows. None for the first device's usual.
@@ -155,10 +170,13 @@ def generate(
         NotFiniteError: A member's log-probabilities are not numbers.
         ModelError: Memory does not suffice for one row, or a member leaves nothing to emit.
     """
+    ids = [[tuple(map(int, prompt)) for prompt in own] for own in prompts.ids]
+    log_weights = prompts.log_weights
     task = _Task(
         choir,
-        [[tuple(map(int, prompt)) for prompt in own] for own in prompts],
-        log_weights if log_weights.dim() == 2 else log_weights[:, None].expand(-1, len(prompts[0])),
+        ids,
+        log_weights if log_weights.dim() == 2 else log_weights[:, None].expand(-1, len(ids[0])),
+        range(len(ids[0])) if prompts.keys is None else prompts.keys,
         settings,
         budget or TokenBudget.for_device(choir.speakers[0].member.device),
     )
@@ -169,7 +187,7 @@ def generate(
         on_answer(request, generated)
 
     # The longest first: neighbours are of like length, and memory fails at once or never.
-    waiting = sorted(range(len(prompts[0])), key=task.num_tokens, reverse=True)
+    waiting = sorted(range(len(ids[0])), key=task.num_tokens, reverse=True)
     starts = [NOTHING_READ] * len(choir.speakers)
     if len(waiting) > max_rows:
         starts = task.read_starts(waiting, starts)
@@ -211,6 +229,7 @@ class _Task:
     choir: Choir
     prompts: Sequence[Sequence[tuple[int, ...]]]
     log_weights: Tensor
+    keys: Sequence[int]
     settings: GenerationSettings
     budget: TokenBudget
 
@@ -262,7 +281,7 @@ class _Row:
         settings = task.settings
         self.request = request
         self.text = GrowingText(task.choir.decode, settings.stop, settings.max_bytes)
-        self.random = np.random.default_rng((settings.seed, request))
+        self.random = np.random.default_rng((settings.seed, task.keys[request]))
         self.has_ended = False
 
     def take(self, outcome: int, task: _Task) -> bool:

@@ -13,6 +13,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+# Tokens of a table of texts.
+_BLOCK_TOKENS = 1 << 20
+
 
 class Rule(Protocol):
     """How the next token's distributions are combined, and what the token then teaches."""
@@ -116,13 +119,19 @@ def posterior_log_weights(token_log_probs: Tensor, log_weights: Tensor, offsets:
         float64 [M, K]; those before a text's first token where no member could have written what
         came since.
     """
-    texts = torch.arange(len(offsets) - 1).repeat_interleave(offsets.diff())
-    places = torch.arange(token_log_probs.shape[1]) - offsets[texts]
-    # One row a text: what is impossible in one must not spoil the sums of another.
-    width = int(offsets.diff().max()) if len(offsets) > 1 else 0
-    padded = torch.zeros(len(token_log_probs), len(offsets) - 1, width, dtype=torch.float64)
-    padded[:, texts, places] = token_log_probs.double()
-    before = torch.nn.functional.pad(padded, (1, 0))[..., :-1].cumsum(2)[:, texts, places]
+    lengths = offsets.diff()
+    before = torch.zeros(token_log_probs.shape, dtype=torch.float64)
+    # One row a text: what is impossible in one must not spoil the sums of another. Texts of like
+    # length share a table, so that it is little more than their tokens.
+    by_length = lengths.argsort(descending=True)
+    while len(by_length) and lengths[by_length[0]]:
+        width = int(lengths[by_length[0]])
+        rows, by_length = by_length.tensor_split([max(1, _BLOCK_TOKENS // width)])
+        tokens = offsets[rows, None] + torch.arange(width - 1)
+        is_token = torch.arange(1, width) < lengths[rows, None]
+        values = token_log_probs[:, tokens.where(is_token, 0)].double().where(is_token, 0)
+        before[:, tokens[is_token] + 1] = values.cumsum(2)[:, is_token]
+    texts = torch.arange(len(lengths)).repeat_interleave(lengths)
     prior = log_weights.double()[:, texts]
     joint = prior + before
     is_possible = joint.isfinite().any(dim=0)

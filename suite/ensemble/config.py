@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, WrapValidator, model_validator
@@ -23,7 +24,7 @@ LIKELIHOOD_ONLY = frozenset({"word_mixture"})
 RENORMALISED = frozenset({"mean_probs", "mean_log_probs", "sequence_mixture"})
 
 # How far written weights may be from summing to 1.
-SUM_TOLERANCE = 1e-6
+SUM_TOLERANCE = 1e-5
 
 
 class Development(Config):
@@ -159,18 +160,23 @@ class EnsembleConfig(Config):
 
 
 def _check_weights(weights: FixedWeights, num_members: int, where: str) -> None:
+    problem = weights_problem(weights, num_members)
+    if problem is not None:
+        raise ValueError(f"weights{where}: {problem}")
+
+
+def weights_problem(weights: Sequence[float], num_members: int) -> str | None:
+    """Why weights are no distribution over the members; None if they are one."""
     expected = "weights are at least 0 and sum to 1"
     if len(weights) != num_members:
-        raise ValueError(
-            f"weights{where}: found {len(weights)} for {num_members} members; give one weight per"
-            " member"
-        )
+        return f"found {len(weights)} for {num_members} members; give one weight per member"
     for weight in weights:
         if not 0 <= weight < math.inf:
-            raise ValueError(f"weights{where}: {weight:g} is not a weight; {expected}")
+            return f"{weight:g} is not a weight; {expected}"
     total = math.fsum(weights)
     if abs(total - 1) > SUM_TOLERANCE:
-        raise ValueError(f"weights{where}: they sum to {total:g}; {expected}")
+        return f"they sum to {total:.8g}; {expected}"
+    return None
 
 
 class EnsembleEntry(Config):

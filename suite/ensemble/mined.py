@@ -63,6 +63,11 @@ class MinedMap:
         outcomes[..., num_tokens] = log_probs[..., self.end_ids].logsumexp(-1)
         return outcomes.log_softmax(-1)
 
+    def ending_too(self, ids: Sequence[int]) -> MinedMap:
+        """The same map, where these entries without bytes end a text as well."""
+        ends = sorted({*self.end_ids.tolist(), *ids})
+        return MinedMap(self.id_of, self.end_ids.new_tensor(ends))
+
     def to(self, device: torch.device) -> MinedMap:
         """The same map for log-probabilities on another device."""
         return MinedMap(self.id_of.to(device), self.end_ids.to(device))

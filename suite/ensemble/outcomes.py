@@ -81,6 +81,12 @@ class OutcomeMap:
         outcomes[..., num_tokens + 1] = log_probs[..., self._other_ids].logsumexp(-1)
         return outcomes
 
+    def ending_too(self, ids: Sequence[int]) -> OutcomeMap:
+        """The same map, where these entries without bytes end a text as well."""
+        outcome_of = self.outcome_of.clone()
+        outcome_of[list(ids)] = len(self.id_of)
+        return OutcomeMap(outcome_of, self.id_of)
+
     def to(self, device: torch.device) -> OutcomeMap:
         """The same map for log-probabilities on another device."""
         return OutcomeMap(self.outcome_of.to(device), self.id_of.to(device))

@@ -8,14 +8,13 @@ Legend: M members, K items (tokens, pieces or whole texts), O outcomes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from suite.ensemble.config import SUM_TOLERANCE
+from suite.ensemble.config import weights_problem
 from suite.errors import ConfigError
 
 TOLERANCE = 1e-6
@@ -54,22 +53,9 @@ def check_weights(weights: Sequence[float], num_members: int, name: str) -> None
     Raises:
         ConfigError: One is missing, too many, negative or no number, or they do not sum to 1.
     """
-    if len(weights) != num_members:
-        raise ConfigError(
-            f"ensemble {name!r}: {len(weights)} weights for {num_members} members;"
-            f" give each member one"
-        )
-    for weight in weights:
-        if not weight >= 0:
-            raise ConfigError(
-                f"ensemble {name!r}: the weight {weight:g} is negative or no number;"
-                f" weights are at least 0 and sum to 1"
-            )
-    total = math.fsum(weights)
-    if not abs(total - 1) <= SUM_TOLERANCE:
-        raise ConfigError(
-            f"ensemble {name!r}: the weights sum to {total:g}; weights are at least 0 and sum to 1"
-        )
+    problem = weights_problem(weights, num_members)
+    if problem is not None:
+        raise ConfigError(f"ensemble '{name}': weights: {problem}")
 
 
 def fit_mixture(log_probs: Tensor) -> WeightFit:

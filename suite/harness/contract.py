@@ -188,14 +188,21 @@ class EngineBackend(ReportingBackend):
     def _in_blocks(
         self, kind: str, requests: Sequence[Any], answer: Callable[[Sequence[Any]], list[Any]]
     ) -> list[Any]:
-        """All answers; in blocks where lm-eval keeps them, so that an interrupted run has some."""
+        """All answers; in blocks where lm-eval keeps them, so that an interrupted run has some.
+
+        What lm-eval repeats to fill up a rank is scored once.
+        """
         self._on_start(len(requests))
         is_kept = getattr(self.cache_hook, "dbdict", None) is not None
         size = _CACHED_BLOCK if is_kept else max(1, len(requests))
         answers: list[Any] = []
         for first in range(0, len(requests), size):
             block = requests[first : first + size]
-            for request, found in zip(block, answer(block), strict=True):
+            distinct = {id(request): request for request in block}
+            answer_of = dict(zip(distinct, answer(list(distinct.values())), strict=True))
+            self._tick(len(block) - len(distinct))
+            for request in block:
+                found = answer_of[id(request)]
                 self.cache_hook.add_partial(kind, request.args, found)
                 answers.append(found)
         return answers

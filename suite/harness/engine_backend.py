@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 
 from suite.engine.batching import TokenBudget
-from suite.engine.generation import Choir, Generated, GenerationSettings, Speaker, generate
+from suite.engine.generation import Choir, Generated, GenerationSettings, Prompts, Speaker, generate
 from suite.engine.readers import read_tokens
 from suite.engine.requests import TokenRequest, pair_request
 from suite.engine.scoring import NotFiniteError, Scored, score
 from suite.engine.texts import encode_pair
 from suite.ensemble.combine import COMBINERS
+from suite.errors import HarnessError
 from suite.harness.chat import render
 from suite.harness.contract import (
     EngineBackend,
@@ -25,9 +27,11 @@ from suite.harness.contract import (
     check_fits,
     check_room,
     in_proportion,
+    item_name,
     not_finite,
     rolling_windows,
 )
+from suite.harness.generation_kwargs import random_keys, special_stops
 from suite.harness.opening import OpenedModel, open_arguments
 
 __all__ = ["SuiteLM"]
@@ -81,9 +85,10 @@ class SuiteLM(EngineBackend):
         return self.opened.member.max_length
 
     @property
-    def eot_token_id(self) -> int:
-        """The token that ends a text."""
-        return int(self.tokenizer.eos_token_id)
+    def eot_token_id(self) -> int | None:
+        """The token that ends a text; None if the tokenizer has none."""
+        number: int | None = self.tokenizer.eos_token_id
+        return number
 
     @property
     def prefix_token_id(self) -> int:
@@ -116,14 +121,15 @@ class SuiteLM(EngineBackend):
 
     def _score_pairs(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
         text, limit = self.opened.text, self.max_length
-        pairs = [
-            encode_pair(text, context, continuation, self.options.protocol)
-            for context, continuation in (request.args for request in requests)
-        ]
-        for request, pair in zip(requests, pairs, strict=True):
+        asked: list[TokenRequest] = []
+        is_moved: list[bool] = []
+        for request in requests:
+            context, continuation = request.args
+            pair = encode_pair(text, context, continuation, self.options.protocol)
             check_fits(request, len(pair.continuation), limit, self.opened.member.name)
-        asked = [pair_request(p.context, p.continuation, max_length=limit) for p in pairs]
-        self._count(requests, [a.num_cut > 0 for a in asked], [p.is_moved for p in pairs])
+            asked.append(pair_request(pair.context, pair.continuation, max_length=limit))
+            is_moved.append(pair.is_moved)
+        self._count(requests, [own.num_cut > 0 for own in asked], is_moved)
         scored = self._scored(asked, requests, self._tick)
         return [_answer(scored.of(number)) for number in range(len(requests))]
 
@@ -149,9 +155,18 @@ class SuiteLM(EngineBackend):
         """Scores of all requests' tokens."""
         member = self.opened.member
         try:
-            return score(member, asked, read_tokens, budget=self._budget, on_answer=tick)
+            scored = score(member, asked, read_tokens, budget=self._budget, on_answer=tick)
         except NotFiniteError as error:
             raise not_finite(error, owners[error.request]) from error
+        impossible = scored.values.get("token", torch.empty(0)).isneginf().nonzero()
+        if len(impossible):
+            behind = np.searchsorted(scored.offsets, int(impossible[0, 0]), side="right")
+            owner = owners[int(behind) - 1]
+            raise HarnessError(
+                f"member '{member.name}': {item_name(owner)} has a token to which it gives"
+                " probability 0; leave the item out, or try dtype: float32"
+            )
+        return scored
 
     def _generate(
         self,
@@ -165,6 +180,7 @@ class SuiteLM(EngineBackend):
         self._count(requests, [len(ids) > room for ids in whole])
         is_end = torch.zeros(member.num_entries, dtype=torch.bool)
         is_end[[number for number in text.end_ids if number < member.num_entries]] = True
+        is_end[special_stops(text.hf, settings.stop, member.num_entries)] = True
         speaker = Speaker(member, lambda log_probs: log_probs, torch.arange(member.num_entries))
         generate(
             Choir(
@@ -174,8 +190,7 @@ class SuiteLM(EngineBackend):
                 never=torch.zeros(member.num_entries, dtype=torch.bool),
                 decode=text.decode,
             ),
-            [[ids[-room:] for ids in whole]],
-            torch.zeros(1),
+            Prompts([[ids[-room:] for ids in whole]], torch.zeros(1), random_keys(requests)),
             settings,
             max_rows=self.batch_size,
             budget=self._budget,

@@ -109,6 +109,14 @@ class SuiteEnsembleLM(EngineBackend):
         super().reset_counts()
         self._scorer.reset()
 
+    def barrier(self) -> None:
+        """Wait for all ranks; after it, each knows what was dropped on any of them.
+
+        lm-eval calls it behind the requests of each kind, before it asks for `get_model_info`.
+        """
+        super().barrier()
+        self._scorer.share(self.all_gather)
+
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         """The members' templates; lm-eval writes them into the results."""
         return None if chat_template is False else self._templates()

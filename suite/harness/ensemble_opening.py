@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from suite.config import expand_path, parse_config, read_yaml
+from suite.config import parse_config, read_yaml
 from suite.engine.batching import TokenBudget
-from suite.engine.ensembles import Ensemble, OutcomeReading, Participant
+from suite.engine.ensembles import Ensemble, Participant
+from suite.engine.outcome_readers import OutcomeReading
 from suite.ensemble.combine import COMBINERS
 from suite.ensemble.config import Development, EnsembleConfig, FittedWeights, common_chat
 from suite.ensemble.mined import mined_outcomes
@@ -21,12 +22,12 @@ from suite.ensemble.outcomes import MemberVocabulary, OutcomeMap, OutcomeSpace, 
 from suite.ensemble.weights import check_weights
 from suite.errors import ConfigError
 from suite.harness.contract import EngineOptions
-from suite.harness.ensemble_scores import DroppedMass, KeptStore, MeasuredOutcomes
-from suite.harness.opening import Arguments, OpenedModel, open_entry
+from suite.harness.ensemble_scores import KeptStore
+from suite.harness.opening import Arguments, OpenedModel, open_entry, own_device
 from suite.harness.shared_scorer import SharedScorer
 from suite.harness.shared_texts import NO_OUTCOME, Reading
 from suite.harness.word_scorer import WordScorer
-from suite.models.entry import ModelConfig
+from suite.models.entry import ModelConfig, absolute_model
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,9 +60,14 @@ def configured(
     """A recipe's ensemble for the task of this label; even weights where they are to be fitted.
 
     Raises:
-        ConfigError: The weights do not belong to the members.
+        ConfigError: The weights do not belong to the members, or to the task.
     """
-    weights = config.weights_for(label)
+    try:
+        weights = config.weights_for(label)
+    except KeyError:
+        raise ConfigError(
+            f"ensemble '{name}': there are weights by task, and none for '{label}'; add them"
+        ) from None
     if isinstance(weights, Development):
         weights = (1 / len(members),) * len(members)
     # Written weights may be rounded: thirds have few digits.
@@ -90,10 +96,9 @@ def make_scorer(
         return WordScorer(opened.name, members, opened.weights, protocol, budgets)
     vocabularies = [_vocabulary(opened, own) for own in members]
     space, maps, outcome_of = _outcomes(opened.combine, vocabularies)
-    dropped = DroppedMass(len(members))
     participants = tuple(
-        Participant(own.member, own.text, MeasuredOutcomes(outcomes, m, dropped))
-        for m, (own, outcomes) in enumerate(zip(members, _placed(members, maps), strict=True))
+        Participant(own.member, own.text, outcomes)
+        for own, outcomes in zip(members, _placed(members, maps), strict=True)
     )
     is_mined = opened.combine == "mined"
     ensemble = Ensemble(
@@ -106,7 +111,7 @@ def make_scorer(
     )
     id_of = tuple(own.id_of.cpu().numpy() for own in maps)
     reading = Reading(members, outcome_of, id_of, protocol, is_mined)
-    return SharedScorer(ensemble, reading, dropped, budgets, store)
+    return SharedScorer(ensemble, reading, budgets, store)
 
 
 class EnsembleArguments(Arguments):
@@ -155,17 +160,12 @@ def _entry(member: str | ModelConfig, given: EnsembleArguments, where: str) -> M
             f"{where}: member '{member}' is only a name; give it name and source, as in a recipe"
         )
     changes: dict[str, Any] = {}
-    for kind in ("path", "gguf"):
-        place = getattr(member.source, kind)
-        if place is not None:
-            absolute = expand_path(place, given.path.absolute().parent)
-            changes["source"] = member.source.model_copy(update={kind: absolute})
     if given.device is not None and "device" not in member.model_fields_set:
-        changes["device"] = given.device.partition(":")[0]
+        changes["device"] = own_device(given.device)
     if given.enable_thinking is not None:
         chat = {"template": True, "enable_thinking": given.enable_thinking}
         changes["chat"] = member.chat.model_copy(update=chat)
-    return member.model_copy(update=changes)
+    return absolute_model(member.model_copy(update=changes), given.path.absolute().parent)
 
 
 def _vocabulary(opened: OpenedEnsemble, own: OpenedModel) -> MemberVocabulary:

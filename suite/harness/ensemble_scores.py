@@ -1,6 +1,6 @@
 """What an ensemble's members have said of a task's texts, kept for other rules and weights.
 
-Legend: M members, K scored tokens, R texts.
+Legend: M members that take part, K scored tokens, R texts.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from suite.engine.batching import TokenBudget
@@ -20,14 +19,17 @@ from suite.engine.ensembles import (
     Ensemble,
     EnsembleRequest,
     KeptScores,
-    OutcomeReader,
-    OutcomeReading,
     Participant,
     keep_scores,
+    sums_between,
+    targets_of,
 )
-from suite.engine.scoring import score
 from suite.ensemble.kept import renormalised_kept
 from suite.ensemble.weights import WeightFit, fit_log_linear, fit_mixture
+from suite.errors import ConfigError
+
+# Numbers of whole distributions that a fit may hold: 4.3 GB of float32.
+_MAX_FITTED = 2**30
 
 
 class KeptStore:
@@ -65,10 +67,8 @@ def _key(participants: Sequence[Participant], requests: Sequence[EnsembleRequest
     """Of equal requests to the same members in memory."""
     digest = hashlib.sha256()
     for own in participants:
-        outcomes = own.outcomes
-        kind = getattr(outcomes, "inner", outcomes)
-        digest.update(f"{id(own.member)} {type(kind).__name__}".encode())
-        digest.update(outcomes.id_of.cpu().numpy().tobytes())
+        digest.update(f"{id(own.member)} {type(own.outcomes).__name__}".encode())
+        digest.update(own.outcomes.id_of.cpu().numpy().tobytes())
     numbers: dict[int, int] = {}
     for request in requests:
         parts = [*request.continuations]
@@ -85,28 +85,43 @@ def _key(participants: Sequence[Participant], requests: Sequence[EnsembleRequest
 
 
 class DroppedMass:
-    """The probability that each member gives to what the others do not share, over all positions.
+    """The probability that members give to what the others do not share, over scored tokens.
 
     Attributes:
-        totals: Sum, largest value and number of positions, float64 [M, 3].
+        totals: Of every member, sum, largest value and number of tokens, float64 [members, 3].
     """
 
     def __init__(self, num_members: int) -> None:
         self.totals = torch.zeros(num_members, 3, dtype=torch.float64)
+        self._of_all_ranks = self.totals
 
-    def add(self, m: int, other: Tensor) -> None:
-        """Take in log-probabilities of the `other` bin of one member."""
+    def clear(self) -> None:
+        """Begin anew."""
+        self.totals.zero_()
+        self._of_all_ranks = self.totals
+
+    def add(self, members: Sequence[int], other: Tensor) -> None:
+        """Take in some members' log-probabilities of `other`, [M, some]."""
         if other.numel():
             mass = other.double().exp()
-            self.totals[m, 0] += mass.sum().cpu()
-            self.totals[m, 1] = self.totals[m, 1].maximum(mass.max().cpu())
-            self.totals[m, 2] += mass.numel()
+            rows = list(members)
+            self.totals[rows, 0] += mass.sum(dim=1)
+            self.totals[rows, 1] = self.totals[rows, 1].maximum(mass.amax(dim=1))
+            self.totals[rows, 2] += mass.shape[1]
+
+    def share(self, all_gather: Callable[[Tensor], Tensor]) -> None:
+        """Learn what all ranks have taken in; each of them has to call it."""
+        found = all_gather(self.totals[None]).cpu()
+        largest = found[..., 1].amax(dim=0)
+        self._of_all_ranks = torch.stack([found[..., 0].sum(0), largest, found[..., 2].sum(0)], 1)
 
     def facts(self, names: Sequence[str]) -> dict[str, Any]:
-        """Mean and maximum by member; None before anything was scored."""
+        """Mean and maximum by member; None where it scored nothing."""
         return {
             name: {"mean": float(total / count), "max": float(largest)} if count else None
-            for name, (total, largest, count) in zip(names, self.totals.tolist(), strict=True)
+            for name, (total, largest, count) in zip(
+                names, self._of_all_ranks.tolist(), strict=True
+            )
         }
 
 
@@ -143,24 +158,8 @@ def prompt_log_weights(
     log_weights = ensemble.log_weights[:, None].expand(-1, len(requests))
     if not ensemble.learns:
         return log_weights
-    return (log_weights + _prompt_totals(ensemble, requests, budgets)).log_softmax(0)
-
-
-def _prompt_totals(
-    ensemble: Ensemble, requests: Sequence[EnsembleRequest], budgets: Sequence[TokenBudget]
-) -> Tensor:
-    """Log-likelihoods of the prompts' shared tokens, of members that take part, float64 [M, R]."""
-    rows = []
-    for m in ensemble.active:
-        own = ensemble.participants[m]
-        asked = [request.contexts[m] for request in requests if request.contexts is not None]
-        scored = score(own.member, asked, OutcomeReader(own.outcomes), budget=budgets[m])
-        nothing = torch.empty(0, dtype=torch.float64)
-        token = scored.values.get("token", nothing).double()
-        if ensemble.renormalise:
-            token = token - torch.log1p(-scored.values.get("other", nothing).double().exp())
-        rows.append(_sums(token, scored.offsets))
-    return torch.stack(rows)
+    kept = keep_scores(ensemble.participants, requests, budgets, members=ensemble.active)
+    return (log_weights + ensemble.evidence(kept)).log_softmax(0)
 
 
 def fit_to(
@@ -172,21 +171,33 @@ def fit_to(
     """Weights that make these continuations most likely under the ensemble's rule.
 
     A sequence mixture is fitted to whole texts, prompts included where it learns from them.
+
+    Raises:
+        ConfigError: A log-linear fit would hold too many distributions.
     """
     num_members = len(ensemble.participants)
     even = replace(ensemble, weights=(1 / num_members,) * num_members)
     if not ensemble.rule.is_mixture:
-        rows, _ = even.rows(requests, budgets, on_answer)
-        targets = np.concatenate([request.continuations[0].targets for request in requests])
-        return fit_log_linear(rows, torch.from_numpy(targets))
+        targets = targets_of(requests)
+        _check_memory(ensemble, len(targets))
+        rows = even.rows(requests, budgets, on_answer)
+        return fit_log_linear(rows.log_probs, targets)
     kept = keep_scores(even.participants, requests, budgets, on_answer=on_answer)
     tokens = _member_tokens(even, kept)
     if ensemble.rule.name != "sequence_mixture":
         return fit_mixture(tokens)
-    totals = torch.stack([_sums(own, kept.offsets) for own in tokens])
-    if ensemble.learns:
-        totals += _prompt_totals(even, requests, budgets)
-    return fit_mixture(totals)
+    totals = torch.stack([sums_between(own, kept.offsets) for own in tokens])
+    return fit_mixture(totals + even.evidence(kept))
+
+
+def _check_memory(ensemble: Ensemble, num_tokens: int) -> None:
+    row_size = len(ensemble.participants) * ensemble.space.size
+    if num_tokens * row_size > _MAX_FITTED:
+        raise ConfigError(
+            f"weights.fit: {ensemble.rule.name} is fitted to whole distributions, of which"
+            f" {num_tokens:,} tokens are more than the {_MAX_FITTED // row_size:,} that are held in"
+            " memory; lower items"
+        )
 
 
 def _member_tokens(ensemble: Ensemble, kept: KeptScores) -> Tensor:
@@ -195,29 +206,3 @@ def _member_tokens(ensemble: Ensemble, kept: KeptScores) -> Tensor:
     if ensemble.renormalise:
         entries = [renormalised_kept(own) for own in entries]
     return torch.stack([own.token for own in entries]).double()
-
-
-def _sums(values: Tensor, offsets: NDArray[np.int64]) -> Tensor:
-    """Sums of float64 values between neighbouring offsets."""
-    owner = torch.from_numpy(np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)))
-    return torch.zeros(len(offsets) - 1, dtype=torch.float64).index_add(0, owner, values)
-
-
-class MeasuredOutcomes:
-    """A member's outcomes, with its dropped mass taken down whenever they are computed."""
-
-    def __init__(self, inner: OutcomeReading, m: int, dropped: DroppedMass) -> None:
-        self.inner = inner
-        self.m = m
-        self.dropped = dropped
-
-    @property
-    def id_of(self) -> Tensor:
-        """The member's entry for each shared token, int64 [N]."""
-        return self.inner.id_of
-
-    def to_outcomes(self, log_probs: Tensor) -> Tensor:
-        """[n, V] -> [n, O]."""
-        outcomes = self.inner.to_outcomes(log_probs)
-        self.dropped.add(self.m, outcomes[..., -1])
-        return outcomes

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -61,6 +63,32 @@ def generation_settings(
         top_k=int(kwargs.get("top_k") or 0),
         seed=int(torch.initial_seed() if seed is None else seed),
     )
+
+
+def random_keys(requests: Sequence[Any]) -> list[int]:
+    """Numbers that random ones follow from, by what each request is and how often it came before.
+
+    So neither the other requests nor their order change what is drawn: another process may have
+    them, or an earlier run may have answered them.
+    """
+    keys = []
+    seen: Counter[tuple[Any, ...]] = Counter()
+    for request in requests:
+        name = (request.task_name, request.doc_id, request.idx)
+        digest = hashlib.sha256(json.dumps([*name, seen[name]], default=str).encode()).digest()
+        keys.append(int.from_bytes(digest[:8], "big"))
+        seen[name] += 1
+    return keys
+
+
+def special_stops(hf: Any, stop: Sequence[str], num_entries: int) -> list[int]:
+    """A tokenizer's special tokens that spell a stop string.
+
+    Decoding leaves special tokens out, so these strings would not be found in a text.
+    """
+    added = {number for number, token in hf.added_tokens_decoder.items() if token.special}
+    special = (number for number in added | set(hf.all_special_ids) if number < num_entries)
+    return [number for number in special if hf.convert_ids_to_tokens(number) in stop]
 
 
 def stop_strings(kwargs: Mapping[str, Any], end_strings: Sequence[str]) -> tuple[str, ...]:

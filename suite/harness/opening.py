@@ -22,7 +22,7 @@ from suite.models.fingerprint import tokenizer_fingerprint, weights_fingerprint
 from suite.models.loading import LoadedModel, Placement, load_model, place
 from suite.models.resolve import resolve
 from suite.models.sources import FOLDER_KINDS
-from suite.text.tokenizers import open_tokenizer
+from suite.text.tokenizers import OpenedTokenizer, open_tokenizer
 from suite.text.vocabulary import Vocabulary
 
 
@@ -33,16 +33,21 @@ class OpenedModel:
     Attributes:
         member: The model in the engine.
         text: Its tokenizer.
-        vocabulary: The bytes of its entries; None if they cannot be told.
+        tokenizer: The bytes of its entries, and how it reads a text; None if they cannot be told.
         chat_options: What its chat template is given beside the messages.
         facts: What goes into the results file: fingerprints, dtype, where it came from.
     """
 
     member: Member
     text: MemberText
-    vocabulary: Vocabulary | None
+    tokenizer: OpenedTokenizer | None
     chat_options: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The bytes of its entries; None if they cannot be told."""
+        return None if self.tokenizer is None else self.tokenizer.vocabulary
 
 
 def open_model(
@@ -71,15 +76,16 @@ def open_model(
     model, hf = loaded.model, loaded.tokenizer
     if protocol == "paper":
         max_length = min(max_length or PAPER_MAX_LENGTH, PAPER_MAX_LENGTH)
-    vocabulary = _vocabulary(hf, name)
+    tokenizer = _tokenizer(hf, name)
     size, dead = None, None
-    if vocabulary is not None:
+    if tokenizer is not None:
+        vocabulary = tokenizer.vocabulary
         size = num_entries(vocabulary, model, name=name)
         dead = torch.from_numpy(vocabulary.is_dead[:size])
     member = HfMember(model, name=name, num_entries=size, dead=dead, max_length=max_length)
     chat_options = {} if enable_thinking is None else {"enable_thinking": enable_thinking}
     return OpenedModel(
-        member, open_text(hf, model, name=name), vocabulary, chat_options, facts or {}
+        member, open_text(hf, model, name=name), tokenizer, chat_options, facts or {}
     )
 
 
@@ -107,6 +113,11 @@ def open_entry(entry: ModelConfig, protocol: Protocol) -> OpenedModel:
         enable_thinking=entry.chat.enable_thinking,
         facts=facts,
     )
+
+
+def own_device(given: str) -> str:
+    """The device that lm-eval's `--device` names, but of several processes each has its own GPU."""
+    return given.partition(":")[0] if "LOCAL_RANK" in os.environ else given
 
 
 def own_placement(placement: Placement) -> Placement:
@@ -200,7 +211,7 @@ def _entry(source: str, given: ModelArguments) -> ModelConfig:
     data["name"] = given.name or Path(source).name
     data["source"] = _source(source)
     if given.device is not None:
-        data["device"] = given.device.partition(":")[0]
+        data["device"] = own_device(given.device)
     if given.enable_thinking is not None:
         data["chat"] = {"template": True, "enable_thinking": given.enable_thinking}
     return parse_config(ModelConfig, data, "model_args")
@@ -222,9 +233,9 @@ def _batch_size(given: int | str) -> int:
     return int(text)
 
 
-def _vocabulary(hf: Any, name: str) -> Vocabulary | None:
-    """The bytes of a tokenizer's entries, unless it loses text; then all rows count as entries."""
+def _tokenizer(hf: Any, name: str) -> OpenedTokenizer | None:
+    """A tokenizer with the bytes of its entries, unless it loses text; then all rows count."""
     try:
-        return open_tokenizer(hf, name=name).vocabulary
+        return open_tokenizer(hf, name=name)
     except TextError:
         return None

@@ -20,7 +20,8 @@ class ReportingBackend(LM):  # type: ignore[misc]
         tokenizer: The tokenizer by which items' features are counted.
         facts: What goes into the results file about the model.
         num_truncated: Requests whose prompt was cut to fit.
-        num_boundary_moves: Requests whose whole continuation lay in a token across the border.
+        num_boundary_moves: Requests where a token spans the border of prompt and continuation; with
+            `hf` only those whose whole continuation lies in it.
     """
 
     source_name: ClassVar[str]

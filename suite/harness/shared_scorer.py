@@ -10,10 +10,17 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from suite.engine.batching import TokenBudget
-from suite.engine.ensembles import Ensemble, EnsembleRequest, KeptScores, keep_scores
-from suite.engine.generation import Choir, Generated, GenerationSettings, Speaker, generate
+from suite.engine.ensembles import (
+    Ensemble,
+    EnsembleRequest,
+    KeptScores,
+    ScoredText,
+    keep_scores,
+)
+from suite.engine.generation import Choir, Generated, GenerationSettings, Prompts, Speaker, generate
 from suite.engine.scoring import NotFiniteError
 from suite.ensemble.combine import renormalised
 from suite.ensemble.weights import WeightFit
@@ -26,6 +33,7 @@ from suite.harness.ensemble_scores import (
     prompt_log_weights,
     text_totals,
 )
+from suite.harness.generation_kwargs import random_keys, special_stops
 from suite.harness.shared_texts import Reading
 
 Tick = Callable[[int], None]
@@ -42,7 +50,6 @@ class SharedScorer:
         self,
         ensemble: Ensemble,
         reading: Reading,
-        dropped: DroppedMass,
         budgets: Sequence[TokenBudget],
         store: KeptStore | None,
     ) -> None:
@@ -51,27 +58,31 @@ class SharedScorer:
         Args:
             ensemble: Members, outcomes, rule and weights.
             reading: How texts become requests of its members.
-            dropped: Where its members' outcomes take down what is dropped.
             budgets: Of each member.
             store: What the same members have said of the same requests before.
         """
         self.ensemble = ensemble
         self._reading = reading
-        self._dropped = dropped
+        self._dropped = DroppedMass(len(ensemble.participants))
         self._budgets = budgets
         self._store = store
 
     def facts(self) -> dict[str, Any]:
-        """For the results file: the outcomes, and the mass that members give to no shared one."""
+        """For the results file: the outcomes, and the mass that members give to no shared one.
+
+        None of it is known of mined members, which are renormalised.
+        """
         names = [own.member.name for own in self._reading.opened]
-        return {
-            "num_outcomes": self.ensemble.space.size,
-            "dropped_mass": self._dropped.facts(names),
-        }
+        dropped = None if self._reading.is_mined else self._dropped.facts(names)
+        return {"num_outcomes": self.ensemble.space.size, "dropped_mass": dropped}
 
     def reset(self) -> None:
         """Take dropped mass down anew, for another task."""
-        self._dropped.totals.zero_()
+        self._dropped.clear()
+
+    def share(self, all_gather: Callable[[Tensor], Tensor]) -> None:
+        """Learn what the other ranks' members have dropped."""
+        self._dropped.share(all_gather)
 
     def set_weights(self, weights: Sequence[float]) -> None:
         """Score what follows with these weights."""
@@ -88,12 +99,12 @@ class SharedScorer:
 
     def pairs(self, requests: Sequence[Any], tick: Tick) -> PairAnswers:
         """Scores of continuations."""
-        ensemble, store = self.ensemble, self._store
-        with_contexts = ensemble.learns or (store is not None and store.with_contexts)
+        store = self._store
+        with_contexts = self.ensemble.learns or (store is not None and store.with_contexts)
         read = self._reading.pairs(requests, with_contexts=with_contexts)
 
         def score(kept: KeptScores | None, tick: Tick) -> list[Any]:
-            return ensemble.score(read.requests, kept, budgets=self._budgets, on_answer=tick)
+            return self._score(read.requests, kept, tick)
 
         try:
             found = self._with_kept(read.requests, score, in_wholes(len(requests), tick))
@@ -116,10 +127,10 @@ class SharedScorer:
 
         def totals(kept: KeptScores | None, tick: Tick) -> list[float]:
             if kept is not None:
+                self._drop(torch.stack([kept.entries[m].other for m in self.ensemble.active]))
                 return text_totals(self.ensemble, kept, owners, len(requests))
             found = [0.0] * len(requests)
-            scored = self.ensemble.score(asked, budgets=self._budgets, on_answer=tick)
-            for owner, window in zip(owners, scored, strict=True):
+            for owner, window in zip(owners, self._score(asked, None, tick), strict=True):
                 found[owner] += window.log_prob
             return found
 
@@ -147,13 +158,14 @@ class SharedScorer:
         is_end, never = torch.zeros(2, ensemble.space.size, dtype=torch.bool)
         is_end[ensemble.space.end] = True
         never[ensemble.space.other] = True
-        choir = Choir(
-            [self._speaker(m) for m in ensemble.active], ensemble.rule, is_end, never, self.decode
-        )
+        speakers = [self._speaker(m, settings.stop) for m in ensemble.active]
         generate(
-            choir,
-            [[prompt.ids[m] for prompt in prompts] for m in ensemble.active],
-            prompt_log_weights(ensemble, asked, self._budgets).float(),
+            Choir(speakers, ensemble.rule, is_end, never, self.decode),
+            Prompts(
+                [[prompt.ids[m] for prompt in prompts] for m in ensemble.active],
+                prompt_log_weights(ensemble, asked, self._budgets).float(),
+                random_keys(requests),
+            ),
             settings,
             max_rows=max_rows,
             budget=self._budgets[ensemble.active[0]],
@@ -166,11 +178,23 @@ class SharedScorer:
         ids = [int(self._reading.id_of[0][outcome]) for outcome in outcomes]
         return self._reading.opened[0].text.decode(ids)
 
-    def _speaker(self, m: int) -> Speaker:
+    def _score(
+        self, asked: Sequence[EnsembleRequest], kept: KeptScores | None, tick: Tick
+    ) -> list[ScoredText]:
+        return self.ensemble.score(
+            asked, kept, budgets=self._budgets, on_answer=tick, on_other=self._drop
+        )
+
+    def _drop(self, other: Tensor) -> None:
+        self._dropped.add(self.ensemble.active, other)
+
+    def _speaker(self, m: int, stop: Sequence[str]) -> Speaker:
+        """A member; its own special tokens that spell a stop string end a text, too."""
         own = self.ensemble.participants[m]
+        ends = special_stops(self._reading.opened[m].text.hf, stop, own.member.num_entries)
         id_of = torch.full((self.ensemble.space.size,), -1, dtype=torch.int64)
         id_of[: len(own.outcomes.id_of)] = own.outcomes.id_of.cpu()
-        to_outcomes = own.outcomes.to_outcomes
+        to_outcomes = own.outcomes.ending_too(ends).to_outcomes
         if not self.ensemble.renormalise:
             return Speaker(own.member, to_outcomes, id_of)
         return Speaker(own.member, lambda rows: renormalised(to_outcomes(rows)), id_of)
@@ -211,8 +235,6 @@ class SharedScorer:
         kept = store.scores(ensemble.participants, asked, run)
         if not num_told:
             tick(len(asked) * len(members))
-            for m, entries in enumerate(kept.entries):
-                self._dropped.add(m, entries.other)
         return answer(kept, lambda count: None)
 
 

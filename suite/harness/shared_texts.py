@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from suite.engine.ensembles import EnsembleRequest
 from suite.engine.requests import TokenRequest, pair_request
-from suite.engine.texts import EncodedPair, encode_pair
+from suite.engine.texts import EncodedPair, MemberText, encode_pair
 from suite.errors import HarnessError
 from suite.harness.chat import content_spans, is_chat, render_for
 from suite.harness.contract import check_fits, item_name, rolling_windows
@@ -172,16 +172,16 @@ class Reading:
     ) -> tuple[list[EncodedPair], NDArray[np.int64]]:
         """Each member's tokens, and the outcomes of the continuation."""
         continuation = request.args[1]
-        ends = {text[len(text.rstrip()) :] for text in texts}
-        # White space at the end counts with the continuation, unless templates differ in it.
-        encode = self._pair if len(ends) == 1 else _apart
+        is_stripped = self.protocol == "paper" or end_alike(texts)
+        encode = self._pair if is_stripped else encode_apart
         pairs = [
-            encode(own, text, continuation) for own, text in zip(self._readers, texts, strict=False)
+            encode(own.text, text, continuation)
+            for own, text in zip(self._readers, texts, strict=False)
         ]
         ids = [pair.continuation for pair in pairs]
         outcomes = self._same_outcomes(request, ids)
         for m, own in enumerate(self.opened[len(pairs) :], start=len(pairs)):
-            before = self._before(texts[m], pairs[0], continuation, is_stripped=len(ends) == 1)
+            before = self._before(texts[m], pairs[0], continuation, is_stripped=is_stripped)
             fed = self._fed(m, outcomes, ids)
             pairs.append(EncodedPair(self._context(own, before), fed, pairs[0].is_moved))
         return pairs, outcomes
@@ -204,8 +204,8 @@ class Reading:
             return encode_pair(own.text, text, "", "paper").context
         return (own.text.encode(text) if text else []) or [own.text.prefix_id]
 
-    def _pair(self, own: OpenedModel, context: str, continuation: str) -> EncodedPair:
-        return encode_pair(own.text, context, continuation, self.protocol)
+    def _pair(self, text: MemberText, context: str, continuation: str) -> EncodedPair:
+        return encode_pair(text, context, continuation, self.protocol)
 
     def _fed(self, m: int, outcomes: NDArray[np.int64], ids: Sequence[Sequence[int]]) -> list[int]:
         """What a member is fed for a text: its own tokens, or those most like the first's."""
@@ -222,7 +222,10 @@ class Reading:
         """
         found = [self.outcome_of[m][np.array(own, np.int64)] for m, own in enumerate(ids)]
         for m, own in enumerate(found):
-            strange = np.flatnonzero(own == NO_OUTCOME)
+            is_strange = own == NO_OUTCOME
+            if self.is_mined:  # The end of a text is no single token of the other members.
+                is_strange |= own == len(self.id_of[m])
+            strange = np.flatnonzero(is_strange)
             if len(strange):
                 token = self.opened[m].text.hf.convert_ids_to_tokens(int(ids[m][strange[0]]))
                 raise HarnessError(
@@ -275,9 +278,17 @@ class Reading:
         )
 
 
-def _apart(own: OpenedModel, context: str, continuation: str) -> EncodedPair:
+def end_alike(texts: Sequence[str]) -> bool:
+    """Whether prompts end in the same white space, so that it can count with the continuation.
+
+    Else some members would score white space that is no part of the others' prompts.
+    """
+    return len({text[len(text.rstrip()) :] for text in texts}) == 1
+
+
+def encode_apart(text: MemberText, context: str, continuation: str) -> EncodedPair:
     """Prompt and continuation, each encoded alone."""
-    return EncodedPair(own.text.encode(context), own.text.encode(continuation, False))
+    return EncodedPair(text.encode(context), text.encode(continuation, False))
 
 
 def _request(pair: EncodedPair, outcomes: NDArray[np.int64], max_length: int) -> TokenRequest:

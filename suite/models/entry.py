@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from suite.config import Config, PositiveInt
+from suite.config import Config, PositiveInt, expand_path
 from suite.models.sources import Source
 
 
@@ -33,6 +34,16 @@ class ChatConfig(Config):
             raise ValueError(f"{unused[0]} has no effect without template; set template: true")
         return self
 
+
+def _check_device(device: str) -> str:
+    if not _DEVICE.fullmatch(device):
+        raise ValueError(f"{device!r} is no device; give auto, cpu, cuda, cuda:N or mps")
+    return device
+
+
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+# Where a model runs: `cuda` is the first GPU, or this process's own.
+Device = Annotated[str, AfterValidator(_check_device)]
 
 # Which tasks of a recipe a row is scored on: all, those without generation, or those named.
 TaskFilter = Literal["all", "likelihood"] | tuple[str, ...]
@@ -72,7 +83,7 @@ class ModelConfig(Config):
     tokenizer: Path | str | None = None
     adapter: Path | str | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device: Device = "auto"
     device_map: str | None = None
     quantization: Literal["bitsandbytes-8bit", "bitsandbytes-4bit"] | None = None
     attn_implementation: str | None = None
@@ -94,3 +105,31 @@ class ModelConfig(Config):
         if self.revision is not None and self.source.hub is None:
             raise ValueError(f"revision: no effect on a {self.source.kind} source; leave it out")
         return self
+
+
+def absolute_model(model: ModelConfig, base: Path) -> ModelConfig:
+    """The entry with every path absolute, relative ones taken from `base`."""
+    changes: dict[str, Any] = {"source": _absolute_source(model.source, base)}
+    # An adapter or tokenizer may also be a hub name, so only an existing folder becomes a path.
+    for key in ("tokenizer", "adapter"):
+        place = getattr(model, key)
+        if place is not None and expand_path(Path(place), base).is_dir():
+            changes[key] = expand_path(Path(place), base)
+    return model.model_copy(update=changes)
+
+
+def _absolute_source(source: Source, base: Path) -> Source:
+    changes: dict[str, Any] = {}
+    for kind in ("path", "gguf"):
+        place = getattr(source, kind)
+        if place is not None:
+            changes[kind] = expand_path(place, base)
+    parts = source.transplant
+    if parts is not None:
+        owner = parts.tokenizer
+        absolute = {
+            "model": _absolute_source(parts.model, base),
+            "tokenizer": owner if isinstance(owner, str) else _absolute_source(owner, base),
+        }
+        changes["transplant"] = parts.model_copy(update=absolute)
+    return source.model_copy(update=changes)

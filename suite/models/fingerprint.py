@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
-from suite.models.manifest import file_sha256
+from suite.models.manifest import file_sha256, read_checksums
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -25,9 +26,14 @@ _TOKENIZER_FILES = (
 _WEIGHT_FILES = re.compile(r"(config|generation_config|adapter_config)\.json|.*\.safetensors")
 
 
-def weights_fingerprint(folder: Path) -> str:
-    """SHA-256 over configuration and safetensors files of a model or adapter folder."""
-    return _digest(path for path in folder.iterdir() if _WEIGHT_FILES.fullmatch(path.name))
+def weights_fingerprint(folder: Path, *, is_verified: bool = False) -> str:
+    """SHA-256 over configuration and safetensors files of a model or adapter folder.
+
+    With `is_verified` the folder has just been checked against its manifest, whose checksums are
+    taken; files are not read again.
+    """
+    paths = (path for path in folder.iterdir() if _WEIGHT_FILES.fullmatch(path.name))
+    return _digest(paths, read_checksums(folder) if is_verified else {})
 
 
 def tokenizer_fingerprint(folder: Path) -> str:
@@ -40,10 +46,11 @@ def code_fingerprint(folder: Path) -> str:
     return _digest(folder.glob("*.py"))
 
 
-def _digest(paths: Iterable[Path]) -> str:
+def _digest(paths: Iterable[Path], known: Mapping[str, str] = MappingProxyType({})) -> str:
     digest = hashlib.sha256()
     for path in sorted(paths):
-        digest.update(f"{path.name} {_content_name(path)}\n".encode())
+        content = known.get(path.name) or _content_name(path)
+        digest.update(f"{path.name} {content}\n".encode())
     return digest.hexdigest()
 
 

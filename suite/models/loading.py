@@ -39,7 +39,7 @@ def place(entry: ModelConfig, resolved: ResolvedModel) -> Placement:
 
 
 def pick_device(wanted: str) -> str:
-    """The device type for `auto`, or the wanted one after a check that it is there.
+    """The device type for `auto`, or the wanted device after a check that it is there.
 
     Raises:
         ModelError: The wanted device is not available.
@@ -53,8 +53,11 @@ def pick_device(wanted: str) -> str:
     }
     if wanted == "auto":
         return next(device for device, there in available.items() if there)
-    if not available[wanted]:
-        here = ", ".join(device for device, there in available.items() if there)
+    kind, _, number = wanted.partition(":")
+    num_devices = torch.cuda.device_count() if number else 0
+    if not available[kind] or (number and int(number) >= num_devices):
+        gpus = [f"cuda:{n}" for n in range(num_devices)] if available["cuda"] else []
+        here = ", ".join([*gpus, *(device for device, there in available.items() if there)])
         raise ModelError(f"device {wanted} is not available on this machine; available: {here}")
     return wanted
 

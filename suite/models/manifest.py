@@ -40,6 +40,11 @@ def read_facts(folder: Path) -> dict[str, Any]:
     return facts
 
 
+def read_checksums(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file, by name, as the manifest has them."""
+    return dict(json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))["files"])
+
+
 def verify_manifest(folder: Path) -> None:
     """Check every file against the manifest.
 

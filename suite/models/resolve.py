@@ -13,7 +13,7 @@ from suite.models import packages, tiny
 from suite.models.entry import ModelConfig
 from suite.models.gguf import check_reader, converted_folder
 from suite.models.manifest import has_manifest, read_facts, verify_manifest
-from suite.models.sources import Source
+from suite.models.sources import FOLDER_KINDS, Source, TransplantSource
 
 # Everything a model needs and nothing that could run: no pickles, and code only where allowed.
 _HUB_TOKENIZER = ["*.json", "*.model", "*.txt", "*.jinja"]
@@ -44,12 +44,13 @@ def check_entry(entry: ModelConfig) -> None:
         ModelError: A folder, file or package is missing or not what it should be.
     """
     with _Named(entry):
-        source = entry.source
+        source = entry.source if entry.source.transplant is None else entry.source.transplant.model
         if source.path is not None:
             _check_model_folder(source.path)
             if entry.tokenizer is None:
                 _check_tokenizer_folder(source.path)
         _check_packed(source)
+        _check_owner(entry.source.transplant)
         if entry.quantization is not None and importlib.util.find_spec("bitsandbytes") is None:
             raise ModelError(
                 f"quantization {entry.quantization} needs the package bitsandbytes;"
@@ -57,8 +58,12 @@ def check_entry(entry: ModelConfig) -> None:
             )
 
 
-def resolve(entry: ModelConfig) -> ResolvedModel:
+def resolve(entry: ModelConfig, *, is_verified: bool = False) -> ResolvedModel:
     """Fetch or convert what an entry names, and say where it lies.
+
+    Args:
+        entry: The model.
+        is_verified: Whether its folder has just been checked against its manifest.
 
     Raises:
         ModelError: It cannot be had; one sentence with the entry's name.
@@ -68,7 +73,7 @@ def resolve(entry: ModelConfig) -> ResolvedModel:
         folder = _source_folder(entry)
         _check_weights(folder)
         # Folders of our cache were verified when they were taken from it.
-        if entry.source.path is not None and has_manifest(folder):
+        if entry.source.path is not None and not is_verified and has_manifest(folder):
             verify_manifest(folder)
         tokenizer = folder
         if entry.tokenizer is not None:
@@ -95,18 +100,36 @@ def resolve_tokenizer(source: Source) -> Path:
     Raises:
         ModelError: It cannot be had; one sentence.
     """
+    _check_has_tokenizer(source)
     if source.hub is not None:
         folder = _hub_folder(source.hub, None, _HUB_TOKENIZER)
-    elif source.path is not None:
-        folder = source.path
-        if not folder.is_dir():
-            raise ModelError(f"{folder} is not a folder; give one with a tokenizer")
     else:
-        _check_packed(source)
         folder = _source_folder(ModelConfig(name=source.kind, source=source))
+    _check_only_tokenizer(folder)
+    return folder
+
+
+def _check_owner(transplant: TransplantSource | None) -> None:
+    """Check where a transplant's tokens come from: a model for `omp`, else a tokenizer will do."""
+    if transplant is None or not isinstance(transplant.tokenizer, Source):
+        return
+    _check_has_tokenizer(transplant.tokenizer)
+    if transplant.method == "omp" and transplant.tokenizer.path is not None:
+        _check_model_folder(transplant.tokenizer.path)
+
+
+def _check_has_tokenizer(source: Source) -> None:
+    """Check what can be known of a tokenizer's source without fetching anything."""
+    if source.path is not None:
+        if not source.path.is_dir():
+            raise ModelError(f"{source.path} is not a folder; give one with a tokenizer")
+        _check_only_tokenizer(source.path)
+    _check_packed(source)
+
+
+def _check_only_tokenizer(folder: Path) -> None:
     if not _has_tokenizer(folder):
         raise ModelError(f"{folder} has no tokenizer; give a folder with a tokenizer.json")
-    return folder
 
 
 class _Named:
@@ -144,7 +167,9 @@ def _source_folder(entry: ModelConfig) -> Path:
         return converted_folder(source.gguf, source.gguf.stem)
     if source.package is not None:
         return packages.package_folder(source.package)
-    return tiny.tiny_folder()
+    if source.random is not None:
+        return tiny.tiny_folder()
+    raise ModelError(f"{source} is no folder of weights; give one of {', '.join(FOLDER_KINDS)}")
 
 
 def _folder_or_hub(place: Path | str, entry: ModelConfig) -> Path:

@@ -230,7 +230,7 @@ def _chat(members: Sequence[ModelPlan]) -> ChatConfig:
 def fit_weights(
     backend: Any, job: Job, development: Sequence[Any], settings: EvaluationSettings
 ) -> dict[str, Any]:
-    """Fit an ensemble's weights to development items and set them; returns what to record.
+    """Fit an ensemble's weights to development items; returns them, as they are recorded.
 
     Raises:
         SuiteError: An item cannot be scored.
@@ -241,9 +241,10 @@ def fit_weights(
     wanted = job.entry.ensemble.weights_for(job.task.entry.label)
     assert isinstance(wanted, Development)
     chat = chat_options(settings, list(development))
-    pairs = fit_pairs(development, wanted.items, chat, backend.apply_chat_template)
+    pairs = fit_pairs(
+        development, wanted.items, settings.seeds.fewshot, chat, backend.apply_chat_template
+    )
     fit = backend.fit_weights(pairs)
-    backend.set_weights(fit.weights)
     return {
         "ensemble_weights": list(fit.weights),
         "weights_fit": {

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,19 @@ from suite.ensemble.config import EnsembleEntry
 from suite.harness.identity import leaf_tasks
 from suite.harness.tasks import TaskCatalog, TaskPlan
 from suite.models.entry import ModelConfig
+from suite.models.sources import Source
 from suite.pipelines.backend import evaluation_settings, new_store, open_unit, set_batch_size
+from suite.pipelines.development import (
+    NoDevelopmentItemsError,
+    development_view,
+    items_per_task,
+)
 from suite.pipelines.members import weights_text
 from suite.pipelines.plan import batch_size, check_recipe, plan_model
 from suite.pipelines.ranks import Ranks
 from suite.pipelines.recipe import Recipe
 from suite.pipelines.run_log import noise_to
-from suite.pipelines.work import Job, plan_work
+from suite.pipelines.work import Job, Work, plan_work
 
 UNKNOWN = "unknown (offline)"
 
@@ -57,7 +65,21 @@ def describe(recipe: Recipe, *, confirm_unsafe_code: bool = False) -> list[Conso
         columns.add_row(
             task.entry.label, task.output_type, _shots(task), _items(task, recipe), _data(task)
         )
-    return [models, columns]
+    return [models, columns, *_development_runs(work)]
+
+
+def _development_runs(work: Work) -> list[ConsoleTable]:
+    """What is scored only to choose among members by, if anything."""
+    jobs = [job for unit in work.units for job in unit.jobs if job.development is not None]
+    members: dict[str, list[str]] = {}
+    for job in jobs:
+        members.setdefault(job.label, []).append(job.entry.name)
+    if not members:
+        return []
+    table = ConsoleTable("items", "models", title="Development items, to choose among members")
+    for label, names in members.items():
+        table.add_row(label, ", ".join(names))
+    return [table]
 
 
 def _hash(recipe: Recipe) -> str:
@@ -67,12 +89,20 @@ def _hash(recipe: Recipe) -> str:
 def _weights(entry: ModelConfig) -> str:
     if entry.weights:
         return entry.weights
-    if entry.source.hub is not None:
+    transplant = entry.source.transplant
+    if transplant is None:
+        return _place(entry.source, entry.revision)
+    parts = [part for part in (transplant.model, transplant.tokenizer) if part != "bytes"]
+    return "made of: " + ", ".join(dict.fromkeys(_place(part) for part in parts))
+
+
+def _place(source: Source, revision: str | None = None) -> str:
+    if source.hub is not None:
         from huggingface_hub import try_to_load_from_cache
 
-        found = try_to_load_from_cache(entry.source.hub, "config.json", revision=entry.revision)
+        found = try_to_load_from_cache(source.hub, "config.json", revision=revision)
         return "in the local hub cache" if isinstance(found, str) else UNKNOWN
-    return "known when loaded" if entry.source.lm_eval is not None else "local"
+    return "known when loaded" if source.lm_eval is not None else "local"
 
 
 def _shots(task: TaskPlan) -> str:
@@ -111,6 +141,7 @@ def estimate(recipe: Recipe, *, confirm_unsafe_code: bool = False) -> list[PairE
     Raises:
         SuiteError: Something in the recipe is wrong, or a pair cannot be scored.
     """
+    ranks = Ranks.of_environment()
     catalog = TaskCatalog(recipe.task_folders)
     tasks = check_recipe(recipe, catalog, confirm_unsafe_code=confirm_unsafe_code)
     work = plan_work(recipe, tasks, catalog)
@@ -119,22 +150,37 @@ def estimate(recipe: Recipe, *, confirm_unsafe_code: bool = False) -> list[PairE
         console = Console(file=terminal)
         for unit in work.units:
             members = [plan_model(entry, console) for entry in unit.members]
-            opened = open_unit(unit, members, recipe, Ranks(0, 1))
-            for job in unit.jobs:
-                settings = evaluation_settings(
-                    job, recipe, members, confirm_unsafe_code=confirm_unsafe_code
-                )
-                backend = opened.backend(job, new_store(unit))
-                estimates.append(_estimate(job, backend, settings, catalog.build(job.task)))
+            opened = open_unit(unit, members, recipe, ranks)
+            for _, jobs in groupby(unit.jobs, key=lambda job: job.task.entry.label):
+                # As in a run, rules share the members' passes over a task.
+                store = new_store(unit)
+                for job in jobs:
+                    settings = evaluation_settings(
+                        job, recipe, members, confirm_unsafe_code=confirm_unsafe_code
+                    )
+                    with suppress(NoDevelopmentItemsError):
+                        built = _build(job, catalog)
+                        backend = opened.backend(job, store)
+                        estimates.append(_estimate(job, backend, settings, built))
             opened.close()
     return estimates
+
+
+def _build(job: Job, catalog: TaskCatalog) -> list[Any]:
+    """The task of a job, on the split that it is scored on."""
+    built = catalog.build(job.task)
+    if job.development is None:
+        return built
+    return development_view(built, job.task, job.development)
 
 
 def _estimate(job: Job, backend: Any, settings: Any, built: list[Any]) -> PairEstimate:
     """The time of one job from its first items."""
     from suite.harness.run import evaluate
 
-    limit = job.development.items if job.development else settings.limit
+    limit = settings.limit
+    if job.development is not None:
+        limit = items_per_task(built, job.development.items)
     total = _count_items(built, limit)
     timed = min(_count_items(built, ESTIMATE_ITEMS), total)
     set_batch_size(backend, batch_size(job))

@@ -94,13 +94,18 @@ def items_per_task(development: Sequence[Any], items: int) -> int:
 
 
 def fit_pairs(
-    development: Sequence[Any], items: int, chat: dict[str, Any], render: Callable[..., str] | None
+    development: Sequence[Any],
+    items: int,
+    seed: int,
+    chat: dict[str, Any],
+    render: Callable[..., str] | None,
 ) -> list[tuple[str, str]]:
     """Prompt and right continuation of each development item, as the task itself writes them.
 
     Args:
         development: Tasks turned to their development split.
         items: How many items, of all tasks together.
+        seed: What shots are drawn with, for each task anew.
         chat: lm-eval's chat arguments of the evaluation the weights are for.
         render: The backend's `apply_chat_template`.
 
@@ -109,6 +114,7 @@ def fit_pairs(
     """
     pairs = []
     for task in leaf_tasks(development):
+        task.set_fewshot_seed(seed)
         task.build_all_requests(
             limit=items_per_task(development, items),
             system_instruction=chat["system_instruction"],

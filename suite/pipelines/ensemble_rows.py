@@ -235,6 +235,7 @@ def fitted_weights(recipe: Recipe, runs: Runs, labels: Sequence[str]) -> tuple[s
             continue
         found = [
             f"{label} {' : '.join(f'{weight:.2f}' for weight in run.weights)}"
+            + ("" if run.has_converged else " (the fit did not converge)")
             for label in labels
             if (run := runs.get((entry.name, label))) and run.weights
         ]

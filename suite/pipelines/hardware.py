@@ -7,12 +7,16 @@ import platform
 from pathlib import Path
 
 
-def describe_hardware(device: str) -> str:
-    """One line: accelerator or processor, and number of cores."""
-    if device == "cuda":
+def describe_hardware(*devices: str) -> str:
+    """One line on each kind of device: accelerator or processor, and number of cores."""
+    return "; ".join(dict.fromkeys(_describe(device) for device in devices))
+
+
+def _describe(device: str) -> str:
+    if device.startswith("cuda"):
         import torch
 
-        return f"{torch.cuda.get_device_name()} ({torch.cuda.device_count()} visible)"
+        return f"{torch.cuda.get_device_name(device)} ({torch.cuda.device_count()} visible)"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{_processor()}, {cores} cores"
 

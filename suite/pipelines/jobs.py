@@ -79,6 +79,13 @@ def visible_devices(jobs: int) -> list[str | None]:
     return list(names[:jobs])
 
 
+def share_cores(jobs: int) -> None:
+    """Compute in this process's share of the threads; with all of them each would slow the rest."""
+    import torch
+
+    torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
+
+
 @contextmanager
 def _claims_in(output: Path) -> Iterator[Path]:
     """A folder in which a pair is taken by making a file."""
@@ -118,7 +125,9 @@ def _work(
     """One process: all units, beginning at its own, and of each the jobs that nobody took."""
     number, device = place
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends the others
-    if device is not None:
+    if device is None:
+        share_cores(options.jobs)
+    else:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
     with noise_to(options.output / "run.log"):
         catalog = TaskCatalog(recipe.task_folders)

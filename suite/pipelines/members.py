@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-from suite.config import expand_path
 from suite.ensemble.config import Development, EnsembleEntry, FittedWeights, common_chat
 from suite.errors import near_names
 from suite.models.entry import ModelConfig, TaskFilter
-from suite.models.sources import Source
 
 
 def member_entries(
@@ -19,6 +16,15 @@ def member_entries(
     """The members of a checked ensemble as whole entries, in order."""
     named = {model.name: model for model in models if isinstance(model, ModelConfig)}
     return tuple(named[m] if isinstance(m, str) else m for m in entry.ensemble.members)
+
+
+def whole_members(models: Sequence[ModelConfig | EnsembleEntry]) -> tuple[ModelConfig, ...]:
+    """The models that ensembles bring as whole entries, equal ones once."""
+    found: list[ModelConfig] = []
+    for entry in models:
+        members = entry.ensemble.members if isinstance(entry, EnsembleEntry) else ()
+        found += [m for m in members if not isinstance(m, str) and m not in found]
+    return tuple(found)
 
 
 _COMBINED = {
@@ -56,34 +62,6 @@ def with_members(
     return entry.model_copy(update={"ensemble": ensemble})
 
 
-def absolute_model(model: ModelConfig, base: Path) -> ModelConfig:
-    """The entry with every path absolute, relative ones taken from `base`."""
-    changes: dict[str, Any] = {"source": _absolute_source(model.source, base)}
-    # An adapter or tokenizer may also be a hub name, so only an existing folder becomes a path.
-    for key in ("tokenizer", "adapter"):
-        place = getattr(model, key)
-        if place is not None and expand_path(Path(place), base).is_dir():
-            changes[key] = expand_path(Path(place), base)
-    return model.model_copy(update=changes)
-
-
-def _absolute_source(source: Source, base: Path) -> Source:
-    changes: dict[str, Any] = {}
-    for kind in ("path", "gguf"):
-        place = getattr(source, kind)
-        if place is not None:
-            changes[kind] = expand_path(place, base)
-    parts = source.transplant
-    if parts is not None:
-        owner = parts.tokenizer
-        absolute = {
-            "model": _absolute_source(parts.model, base),
-            "tokenizer": owner if isinstance(owner, str) else _absolute_source(owner, base),
-        }
-        changes["transplant"] = parts.model_copy(update=absolute)
-    return source.model_copy(update=changes)
-
-
 def check_task_filter(where: str, tasks: TaskFilter, labels: Sequence[str]) -> None:
     """Check that a row's tasks are tasks of the recipe.
 
@@ -108,6 +86,7 @@ def check_ensemble(
     config = entry.ensemble
     ensembles = {model.name for model in models if isinstance(model, EnsembleEntry)}
     singles = {model.name for model in models if isinstance(model, ModelConfig)}
+    whole = whole_members(models)
     for member in config.members:
         if isinstance(member, str) and member in ensembles:
             raise ValueError(
@@ -120,6 +99,16 @@ def check_ensemble(
                 f"{where}.members: '{member.name}' is also a model of the recipe; give the name"
                 " alone, or another one"
             )
+        if not isinstance(member, str) and member.name in ensembles:
+            raise ValueError(
+                f"{where}.members: '{member.name}' is also an ensemble of the recipe; give the"
+                " member another name"
+            )
+        if not isinstance(member, str) and any(_is_namesake(member, m) for m in whole):
+            raise ValueError(
+                f"{where}.members: '{member.name}' is another model in another ensemble; give one"
+                " of them another name"
+            )
     members = member_entries(entry, models)
     if not config.is_from_samples:
         _check_can_be_combined(where, members)
@@ -130,6 +119,10 @@ def check_ensemble(
         _check_weights_for_all(where, entry, given, labels)
     needed = given.fit if isinstance(given, FittedWeights) else config.development
     _check_development(where, needed, labels)
+
+
+def _is_namesake(member: ModelConfig, other: ModelConfig) -> bool:
+    return member.name == other.name and member != other
 
 
 def _check_can_be_combined(where: str, members: Sequence[ModelConfig]) -> None:

@@ -23,11 +23,12 @@ from suite.models.loading import Placement, place
 from suite.models.resolve import ResolvedModel, check_entry, resolve
 from suite.models.sources import Source
 from suite.pipelines.development import SPLIT_KEYS, same_split
-from suite.pipelines.members import member_entries
 from suite.pipelines.recipe import Recipe
 from suite.pipelines.work import Job
 
 # Raised whenever a backend's scores may change.
+# Raised whenever the same development items may give other weights.
+FIT_VERSION = 1
 BACKEND_VERSIONS = {"hf": BACKEND_VERSION, "suite": "suite/1"}
 
 VERSIONED = (
@@ -74,10 +75,9 @@ def check_recipe(
     Raises:
         SuiteError: The first thing that is wrong.
     """
-    for entry in all_models(recipe):
+    for entry in recipe.all_models:
         try:
-            for part in _made_of(entry):
-                check_entry(part)
+            check_entry(entry)
         except ModelError as error:  # found before anything ran: the recipe is what is wrong
             raise ConfigError(str(error)) from error
         if entry.source.lm_eval is not None:
@@ -86,23 +86,6 @@ def check_recipe(
     for ensemble in recipe.ensembles:
         _check_development_split(ensemble, tasks)
     return tasks
-
-
-def all_models(recipe: Recipe) -> list[ModelConfig]:
-    """The recipe's models, and those that ensembles bring as whole entries."""
-    found = list(recipe.single_models)
-    for ensemble in recipe.ensembles:
-        found += [m for m in member_entries(ensemble, recipe.models) if m not in found]
-    return found
-
-
-def _made_of(entry: ModelConfig) -> list[ModelConfig]:
-    """The entries whose files are needed: those of a transplant's two sources, or just the one."""
-    transplant = entry.source.transplant
-    if transplant is None:
-        return [entry]
-    sources = [transplant.model, transplant.tokenizer]
-    return [entry.model_copy(update={"source": source}) for source in sources if source != "bytes"]
 
 
 def _check_development_split(ensemble: EnsembleEntry, tasks: Sequence[TaskPlan]) -> None:
@@ -143,11 +126,13 @@ def plan_model(entry: ModelConfig, console: Console | None = None) -> ModelPlan:
         weights = entry.weights or f"as served by lm-eval's {upstream['model']}"
         identity = settings | {"lm_eval": upstream, "folders": _argument_folders(upstream["args"])}
         return ModelPlan(entry, None, None, weights, identity)
-    resolved = resolve(_on_disk(entry, console))
+    # The cache has checked a transplant's folder, which is the time-consuming part of each start.
+    is_verified = entry.source.transplant is not None
+    resolved = resolve(_on_disk(entry, console), is_verified=is_verified)
     placement = place(entry, resolved)
     adapter = resolved.adapter_folder
     identity = settings | {
-        "weights": weights_fingerprint(resolved.folder),
+        "weights": weights_fingerprint(resolved.folder, is_verified=is_verified),
         "tokenizer": tokenizer_fingerprint(resolved.tokenizer_folder),
         "adapter": weights_fingerprint(adapter) if adapter else None,
         "code": code_fingerprint(resolved.folder) if entry.trust_remote_code else None,
@@ -197,28 +182,34 @@ def ensemble_identity(
         "members": [member.identity for member in members],
         "combine": config.combine,
         "weights": weights.items if isinstance(weights, Development) else weights,
-        "fitted_to": fitted_to,
+        "fitted_to": None if fitted_to is None else {"items": fitted_to, "fit": FIT_VERSION},
         "posterior_from": config.posterior_from,
         "renormalise": config.renormalise,
     }
 
 
 def pair_identity(
-    scored: dict[str, Any], job: Job, tasks: dict[str, Any], recipe: Recipe
+    scored: dict[str, Any], job: Job, tasks: dict[str, Any], recipe: Recipe, *, generates: bool
 ) -> dict[str, Any]:
     """Everything that decides whether a finished run of this pair can stand for a new one.
 
-    Names are no part of it: a renamed model keeps its scores.
+    Names are no part of it: a renamed model keeps its scores. Nor is what only cuts the same
+    positions into other forward passes, whose sums are rounded differently but not biased:
+    `token_budget`, and `batch_size` of likelihoods on the engine. Batches of other backends are
+    padded, and texts that are generated leave the common path at the first token that flips.
 
     Args:
         scored: What is scored: the identity of a model or an ensemble.
         job: Row and task.
         tasks: What lm-eval made of the task, items included.
         recipe: What else a run can change.
+        generates: Whether texts are generated.
     """
     limit = job.task.entry.limit or recipe.limit
+    is_served = isinstance(job.entry, ModelConfig) and job.entry.source.lm_eval is not None
+    depends_on_batches = generates or is_served or recipe.backend == "hf"
     return {
-        "model": scored | {"batch_size": batch_size(job)},
+        "model": scored | ({"batch_size": batch_size(job)} if depends_on_batches else {}),
         "tasks": tasks,
         "backend": BACKEND_VERSIONS[recipe.backend],
         "protocol": recipe.protocol,

@@ -14,6 +14,7 @@ ValueT = TypeVar("ValueT")
 # One process may score for hours while the others wait for it.
 _PATIENCE = timedelta(weeks=1)
 _REQUESTS = ("loglikelihood", "loglikelihood_rolling", "generate_until")
+_MEETINGS = ("all_gather", "gather_object", "barrier", "total_counts")
 
 
 class Ranks:
@@ -23,6 +24,7 @@ class Ranks:
         self.rank = rank
         self.world_size = world_size
         self._group: Any = None
+        self._has_told = False
 
     @classmethod
     def of_environment(cls) -> Ranks:
@@ -55,16 +57,15 @@ class Ranks:
             )
 
     def from_first(self, decide: Callable[[], ValueT]) -> ValueT:
-        """What the first process decides, on all of them."""
-        if self.world_size == 1:
-            return decide()
-        decided = [_attempt(decide) if self.is_first else None]
-        self._distributed().broadcast_object_list(decided, src=0, group=self._group)
-        assert decided[0] is not None, "the first process decides"
-        value, error = decided[0]
-        if error is not None:
-            raise error
-        return cast(ValueT, value)
+        """What the first process decides, on all of them.
+
+        Raises:
+            Exception: As `raise_together`.
+        """
+        decided = [self.together(decide if self.is_first else lambda: None)]
+        if self.world_size > 1:
+            self._distributed().broadcast_object_list(decided, src=0, group=self._group)
+        return cast(ValueT, decided[0])
 
     def raise_together(self, error: Exception | None) -> None:
         """Raise on every process if there is an error on any.
@@ -78,6 +79,7 @@ class Ranks:
             own = None if error is None else str(error) or type(error).__name__
             self._distributed().all_gather_object(reasons, own, group=self._group)
             others = [reason for reason in reasons if reason is not None]
+            self._has_told = bool(others)
             if error is None and others:
                 raise HarnessError(others[0])
         if error is not None:
@@ -86,25 +88,45 @@ class Ranks:
     def together(self, action: Callable[[], ValueT]) -> ValueT:
         """Do something on every process; it fails on all of them or on none.
 
+        The processes may meet in between (see `hold_together`): a failure that is told there is not
+        told again.
+
         Raises:
             Exception: As `raise_together`.
         """
+        self._has_told = False
         value, error = _attempt(action)
+        if error is not None and self._has_told:
+            raise error
         self.raise_together(error)
         return cast(ValueT, value)
 
     def hold_together(self, backend: Any) -> None:
-        """Make a backend's requests fail on all processes or on none, before lm-eval collects."""
+        """Make an evaluation with a backend fail on all processes or on none.
+
+        Requests are answered on all or on none. Wherever lm-eval lets the processes meet, those
+        that get there ask first: one that failed on its own documents has left `together`, and
+        tells them instead of keeping them waiting.
+        """
         if self.world_size == 1:
             return
         for name in _REQUESTS:
             setattr(backend, name, self._together(getattr(backend, name)))
+        for name in _MEETINGS:
+            setattr(backend, name, self._asking_first(getattr(backend, name)))
 
     def _together(self, answer: Callable[..., Any]) -> Callable[..., Any]:
         def answered(requests: Any, *rest: Any, **options: Any) -> Any:
             return self.together(lambda: answer(requests, *rest, **options))
 
         return answered
+
+    def _asking_first(self, meet: Callable[..., Any]) -> Callable[..., Any]:
+        def met(*given: Any, **options: Any) -> Any:
+            self.raise_together(None)
+            return meet(*given, **options)
+
+        return met
 
     def _distributed(self) -> Any:
         """torch.distributed, with a group of this run's own for decisions."""

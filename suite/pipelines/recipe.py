@@ -14,9 +14,14 @@ from suite.ensemble.config import EnsembleEntry
 from suite.errors import ConfigError, near_names
 from suite.harness.protocol import Protocol, Seeds
 from suite.harness.tasks import TaskConfig
-from suite.models.entry import ModelConfig
+from suite.models.entry import ModelConfig, absolute_model
 from suite.models.sources import parse_source
-from suite.pipelines.members import absolute_model, check_ensemble, check_task_filter, with_members
+from suite.pipelines.members import (
+    check_ensemble,
+    check_task_filter,
+    whole_members,
+    with_members,
+)
 
 
 def _entry_form(data: Any, handler: Any) -> Any:
@@ -67,7 +72,7 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _backend_can_score_every_model(self) -> Recipe:
-        served = [model.name for model in self.single_models if model.source.lm_eval is not None]
+        served = [model.name for model in self.all_models if model.source.lm_eval is not None]
         if self.protocol == "paper" and served:
             raise ValueError(
                 f"protocol: paper needs our own backend, model '{served[0]}' is an lm_eval source"
@@ -83,6 +88,11 @@ class Recipe(Config):
     def single_models(self) -> tuple[ModelConfig, ...]:
         """The entries that are one model."""
         return tuple(entry for entry in self.models if isinstance(entry, ModelConfig))
+
+    @property
+    def all_models(self) -> tuple[ModelConfig, ...]:
+        """The entries that are one model, and the models that only ensembles have."""
+        return (*self.single_models, *whole_members(self.models))
 
     @property
     def ensembles(self) -> tuple[EnsembleEntry, ...]:

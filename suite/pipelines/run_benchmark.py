@@ -60,7 +60,7 @@ def run_benchmark(
             was scored.
     """
     ranks = Ranks.of_environment()
-    served = any(model.source.lm_eval is not None for model in recipe.single_models)
+    served = any(model.source.lm_eval is not None for model in recipe.all_models)
     ranks.check(recipe.backend, has_served_models=served, jobs=options.jobs)
     catalog = TaskCatalog(recipe.task_folders)
     tasks = check_recipe(recipe, catalog, confirm_unsafe_code=options.confirm_unsafe_code)
@@ -81,9 +81,11 @@ def run_benchmark(
 
 def _score_side_by_side(work: Work, session: Session) -> None:
     """Have other processes score all pairs, and note what is on disk afterwards."""
-    before = frozenset(session.finished)
+    output, before = session.options.output, frozenset(session.finished)
+    old = {run.file for run in load_results(output)}
     failures = score_in_processes(work, session)
-    session.finished |= _keys_on_disk(session.options.output)
+    # With --fresh, what was there before does not stand for what a process did not finish.
+    session.finished |= {run.key for run in load_results(output) if run.file not in old}
     for unit in work.units:
         collect_unit(unit, session, failures)
     outcome = session.outcome
@@ -123,11 +125,7 @@ def _rows(session: Session) -> list[ModelRow]:
 
 
 def _finished_keys(options: RunOptions) -> set[str]:
-    return set() if options.fresh else _keys_on_disk(options.output)
-
-
-def _keys_on_disk(output: Path) -> set[str]:
-    return {run.key for run in load_results(output)}
+    return set() if options.fresh else {run.key for run in load_results(options.output)}
 
 
 @contextmanager

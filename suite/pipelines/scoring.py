@@ -96,12 +96,12 @@ def collect_unit(unit: Unit, session: Session, failures: Sequence[Failure]) -> N
     told = {(failure.model, failure.label): failure for failure in failures}
     try:
         members = [session.plan(entry) for entry in unit.members]
-    except Exception:
-        session.outcome.failures += [
-            told[job.entry.name, job.label]
-            for job in unit.jobs
-            if (job.entry.name, job.label) in told
-        ]
+    except Exception as error:
+        known = [job for job in unit.jobs if (job.entry.name, job.label) in told]
+        session.outcome.failures += [told[job.entry.name, job.label] for job in known]
+        unknown = [job for job in unit.jobs if job not in known]
+        if unknown:
+            session.fail(unknown, error)
         return
     for job in unit.jobs:
         failure = told.get((job.entry.name, job.label))
@@ -160,7 +160,7 @@ def _build_pair(job: Job, members: Sequence[ModelPlan], session: Session) -> _Pa
         fitted_to = _fitted_to(job.entry, job, session)
         items = None if fitted_to is None else fitted_to.identity
         scored = ensemble_identity(job.entry, members, job.task.entry.label, items)
-    identity = pair_identity(scored, job, task.identity, session.recipe)
+    identity = pair_identity(scored, job, task.identity, session.recipe, generates=task.generates)
     return _Pair(job, task, fitted_to, identity)
 
 
@@ -193,7 +193,9 @@ def _score_pair(
     if pair.fitted_to is not None:
         items = pair.fitted_to.built
         progress.begin(job.entry.name, f"{job.label}: fitting weights")
-        weights = ranks.together(lambda: fit_weights(backend, job, items, settings))
+        # One fit for all ranks: their machines may round differently.
+        weights = ranks.from_first(lambda: fit_weights(backend, job, items, settings))
+        backend.set_weights(weights["ensemble_weights"])
         progress.begin(job.entry.name, job.label)
     evaluation = ranks.together(
         lambda: evaluate(
@@ -217,7 +219,7 @@ def _score_pair(
 def _facts(pair: _Pair, members: Sequence[ModelPlan], evaluation: Any) -> dict[str, Any]:
     """What a results file says beside lm-eval's own keys."""
     job = pair.job
-    placement = members[0].placement
+    devices = [member.placement.device if member.placement else "cpu" for member in members]
     facts = {
         "model": job.entry.name,
         "label": job.label,
@@ -228,7 +230,7 @@ def _facts(pair: _Pair, members: Sequence[ModelPlan], evaluation: Any) -> dict[s
         "seconds": evaluation.seconds,
         "num_truncated": evaluation.num_truncated,
         "num_boundary_moves": evaluation.num_boundary_moves,
-        "hardware": describe_hardware(placement.device if placement else "cpu"),
+        "hardware": describe_hardware(*devices),
         "suite_version": suite.__version__,
     }
     if job.development is not None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from suite.ensemble.config import Development
 from suite.errors import SuiteError, is_out_of_memory
-from suite.harness.identity import task_identity
+from suite.harness.identity import leaf_tasks, task_identity
 from suite.harness.tasks import TaskCatalog, TaskPlan
 from suite.models.entry import ModelConfig
 from suite.pipelines.backend import free_memory
@@ -58,6 +58,11 @@ class BuiltTask:
 
     built: list[Any]
     identity: dict[str, Any]
+
+    @property
+    def generates(self) -> bool:
+        """Whether texts are generated for any of its tasks."""
+        return any(task.OUTPUT_TYPE == "generate_until" for task in leaf_tasks(self.built))
 
 
 @dataclass(eq=False)

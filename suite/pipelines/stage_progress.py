@@ -49,7 +49,11 @@ class StageProgress:
         """A new stage; `total` is the number of its steps, None if it is not known yet."""
         self._label, self._done = label, 0
         self._last_line = time.monotonic()
-        self._bar.reset(self._task, total=total, description=label)
+        # A task that is reset keeps its total where the new one is not known.
+        self._bar.remove_task(self._task)
+        self._task = self._bar.add_task(label, total=total)
+        if not self.console.is_terminal:
+            self._line(label)
 
     def advance(self, count: int, total: int) -> None:
         """So many more steps of so many are done."""
@@ -62,5 +66,7 @@ class StageProgress:
         now = time.monotonic()
         if not self.console.is_terminal and now - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = now
-            line = f"{self._label}: {done / total:.0%}"
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._line(f"{self._label}: {done / total:.0%}")
+
+    def _line(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -28,6 +28,7 @@ from suite.pipelines.transplant_inputs import (
     load_stored,
     max_passage_bytes,
     open_inputs,
+    saved_dtype,
 )
 from suite.text.tokenizers import open_tokenizer
 from suite.transplant.bits_per_byte import bits_per_byte, cut_passages
@@ -163,9 +164,15 @@ def _build(inputs: TransplantInputs, folder: Path, bar: StageProgress) -> dict[s
     }
     names = {"model": str(source.model), "tokenizer": str(source.tokenizer)}
     return {
-        "weights": f"{inputs.resolved.weights}; tokens of {source.tokenizer} by {source.method}",
+        "weights": f"{_saved(inputs)}; tokens of {source.tokenizer} by {source.method}",
         "transplant": names | _identity(inputs) | counts,
     }
+
+
+def _saved(inputs: TransplantInputs) -> str:
+    """What the model's weights were, and what they are saved in where that is another dtype."""
+    weights, dtype = inputs.resolved.weights, saved_dtype(inputs.resolved)
+    return weights if dtype in weights else f"{weights}, saved in {dtype}"
 
 
 def _identity(inputs: TransplantInputs) -> dict[str, Any]:

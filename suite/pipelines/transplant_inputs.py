@@ -95,7 +95,7 @@ def open_inputs(source: TransplantSource) -> TransplantInputs:
 
 
 def load_stored(inputs: TransplantInputs) -> Any:
-    """The model on the processor, in the dtype its weights are stored in.
+    """The model on the processor, in the dtype its weights are stored in, at most float32.
 
     Raises:
         ModelError: It cannot be loaded, or has no rows for its regular tokens.
@@ -128,6 +128,12 @@ def max_passage_bytes(inputs: TransplantInputs) -> int:
     return min(_MAX_PASSAGE_BYTES, (num_positions or _MAX_PASSAGE_BYTES) - 2)
 
 
+def saved_dtype(resolved: ResolvedModel) -> str:
+    """The dtype that a model is transplanted in: the stored one, at most float32."""
+    stored = resolved.stored_dtype
+    return stored if stored in ("bfloat16", "float16") else "float32"
+
+
 def _entry(source: Source) -> ModelConfig:
     return ModelConfig(name=str(source)[:80], source=source)
 
@@ -143,9 +149,8 @@ def _resolve_donor(source: Source) -> ResolvedModel:
 
 
 def _load(source: Source, resolved: ResolvedModel) -> Any:
-    stored = resolved.stored_dtype
-    dtype = stored if stored in ("float32", "bfloat16", "float16") else "bfloat16"
-    return load_model(_entry(source), resolved, Placement("cpu", dtype)).model
+    placement = Placement("cpu", saved_dtype(resolved))
+    return load_model(_entry(source), resolved, placement).model
 
 
 def _used_special(folder: Path, config: Any, old: OpenedTokenizer) -> list[str]:

@@ -117,6 +117,7 @@ def _read_record(path: Path, data: dict[str, Any]) -> RunRecord:
         hardware=facts["hardware"],
         file=str(path),
         weights=tuple(weights) if (weights := facts.get("ensemble_weights")) else None,
+        has_converged=facts.get("weights_fit", {}).get("converged", True),
     )
 
 

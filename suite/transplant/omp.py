@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from suite.errors import ConfigError, ModelError
-from suite.transplant.contract import Compose, Composition, OnStep, Part
+from suite.transplant.contract import Compose, Composition, DonorRows, OnStep, Part
 
 _BLOCK_BYTES = 2**28
 # Below so many roundings a remainder, or what a pick adds to earlier ones, is taken for nothing.
@@ -49,7 +51,7 @@ def omp(composition: Composition) -> Compose:
 
     Raises:
         ConfigError: Fewer tokens are shared than are picked.
-        ModelError: The donor has no row for a new token.
+        ModelError: The donor has no row for a token.
     """
     plan, k, donor = composition.plan, composition.k, composition.donor
     if donor is None:
@@ -59,12 +61,8 @@ def omp(composition: Composition) -> Compose:
             f"k is {k}, but the two tokenizers share only {len(plan.shared)} tokens; give a smaller"
             " k, or take fvt"
         )
-    missing = plan.composed[plan.composed >= len(donor.input)]
-    if len(missing):
-        raise ModelError(
-            f"the model that owns the tokenizer has no row for its token {missing[0]}; take fvt, or"
-            " keep the special tokens"
-        )
+    _check_rows(plan.composed, donor, "take fvt, or keep the special tokens")
+    _check_rows(plan.shared[:, 0], donor, "take fvt")
     new, old = torch.from_numpy(plan.shared).unbind(1)
     targets = torch.from_numpy(plan.composed)
     # Products of [C, D] and [D, N], k times: hours on a processor where many tokens are new.
@@ -79,6 +77,14 @@ def omp(composition: Composition) -> Compose:
         return fits[id(embedding)].of(rows[old])
 
     return compose
+
+
+def _check_rows(ids: NDArray[np.int64], donor: DonorRows, advice: str) -> None:
+    missing = ids[ids >= len(donor.input)]
+    if len(missing):
+        raise ModelError(
+            f"the model that owns the tokenizer has no row for its token {missing[0]}; {advice}"
+        )
 
 
 def matching_pursuit(

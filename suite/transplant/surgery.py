@@ -95,8 +95,9 @@ def renumber_settings(
         keeps_special: The old special tokens are all there; otherwise begin, end and padding are
             what the new tokenizer names.
     """
-    special = plan.copied_from.tolist()
-    new_id = {special[number]: number for number in reversed(list(new.vocabulary.special))}
+    source = plan.copied_from.tolist()
+    special = reversed(list(new.vocabulary.special))
+    new_id = {source[number]: number for number in special if source[number] >= 0}
     named: dict[str, int | None] = {}
     if not keeps_special:
         hf = new.hf

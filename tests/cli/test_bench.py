@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ def call(*arguments: str | Path) -> Result:
 
 def rolling(options: str, *, num_different: int) -> Parity:
     return Parity(
+        backend="hf",
         model="tiny",
         weights="float32",
         dtype="float32",
@@ -42,6 +44,7 @@ def rolling(options: str, *, num_different: int) -> Parity:
         num_items=3,
         num_answers=3,
         num_different=num_different,
+        num_apart=num_different,
         max_difference=0.5 * num_different,
         upstream_options=options,
         upstream_scores={},
@@ -52,7 +55,7 @@ def rolling(options: str, *, num_different: int) -> Parity:
 def pretend(monkeypatch: pytest.MonkeyPatch, *rows: Parity) -> None:
     """Let a comparison come out as given."""
 
-    def measure(recipe: Recipe) -> list[Parity]:
+    def measure(recipe: Recipe, backends: Sequence[str]) -> list[Parity]:
         return list(rows)
 
     monkeypatch.setattr(parity_module, "measure_parity", measure)
@@ -104,6 +107,6 @@ def test_a_difference_is_written_printed_and_fails(
 ) -> None:
     pretend(monkeypatch, rolling(OUR_BEGIN_TOKENS, num_different=1))
     result = call("parity", recipe, "--output", tmp_path / "out")
-    assert result.stderr == "error: scores differ from lm-eval's: tiny on text\n"
+    assert result.stderr == "error: scores differ from lm-eval's: tiny on text (hf)\n"
     assert result.exit_code == FAILED
     assert str(tmp_path / "out" / "parity.json") in result.stdout

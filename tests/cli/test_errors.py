@@ -245,6 +245,12 @@ def test_a_wrong_option_ends_with_the_code_for_usage(recipe: Path, arguments: li
     assert arguments[0] in result.stderr
 
 
+@pytest.mark.parametrize(("kind", "key"), [("benchmark", "tasks"), ("ensemble", "combine")])
+def test_the_schemas_of_both_kinds_of_file_are_printed(kind: str, key: str) -> None:
+    printed = json.loads(CliRunner().invoke(main, ["schema", kind]).stdout)
+    assert key in printed["properties"]
+
+
 def test_an_interrupt_has_a_code_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(name: str) -> None:
         raise KeyboardInterrupt

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,14 +13,17 @@ from click.testing import CliRunner, Result
 
 from suite.cli.main import main
 
-USAGE = 2
+USAGE, INTERRUPTED = 2, 75
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working folder with a text; the command changes what SIGTERM does, which is put back."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text("in the other thing\n" * 3, encoding="utf-8")
-    return tmp_path
+    handler = signal.getsignal(signal.SIGTERM)
+    yield tmp_path
+    signal.signal(signal.SIGTERM, handler)
 
 
 def call(model: Path, tokenizer: str | Path, *arguments: str) -> Result:
@@ -69,6 +75,24 @@ def test_a_byte_student_is_said_to_have_two_matrices(tiny_model: Path) -> None:
         "note: input and output embeddings of a byte model are two matrices, at first equal where"
         " the model had one"
     )
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_nothing_and_is_said_to_begin_anew(
+    tiny_model_bos: Path,
+    tiny_model: Path,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sent: signal.Signals,
+) -> None:
+    def interrupted(*given: object) -> None:
+        os.kill(os.getpid(), sent)
+
+    monkeypatch.setattr("suite.pipelines.transplant.save_folder", interrupted)
+    result = call(tiny_model_bos, tiny_model, "--method", "mean")
+    assert result.exit_code == INTERRUPTED
+    assert result.stderr.splitlines()[-1] == "interrupted; the same command starts over"
+    assert [path.name for path in here.iterdir()] == ["text.txt"]
 
 
 @pytest.mark.parametrize(

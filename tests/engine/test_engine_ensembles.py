@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from suite.engine.ensembles import (
 )
 from suite.engine.members import HfMember
 from suite.engine.requests import TokenRequest
+from suite.ensemble import kept as kept_entries
 from suite.ensemble.combine import COMBINERS
 from suite.ensemble.outcomes import OutcomeMap, OutcomeSpace
 
@@ -47,8 +49,22 @@ def participants():
 
 def ensemble_requests(participants, seed=0, count=12, *, with_context=True):
     """The first member's requests in every member's own numbers; prompts shared by id."""
+    return as_all_read(participants, random_requests(seed, count), with_context=with_context)
+
+
+def every_next_token(length=4):
+    """A prompt, and each token behind it."""
+    prompt = [1, *range(5, 4 + length)]
+    place = np.array([length], np.int32)
+    return [
+        TokenRequest(np.array([*prompt, token], np.int32), place, np.array([token]))
+        for token in range(3, NUM_ENTRIES)
+    ]
+
+
+def as_all_read(participants, requests, *, with_context=True):
     found, prompts = [], {}
-    for asked in random_requests(seed, count):
+    for asked in requests:
         outcomes = asked.ids[1:] - 3
         continuations, contexts = [], []
         first = int(asked.scored[0])
@@ -153,10 +169,14 @@ def test_the_sequence_mixture_may_begin_at_the_continuation(participants):
 
 @pytest.mark.parametrize("rule", ["mean_probs", "sequence_mixture"])
 @pytest.mark.parametrize("renormalise", [False, True])
-def test_kept_entries_and_whole_rows_agree(participants, rule, renormalise):
-    requests = ensemble_requests(participants, 1, 30)
+def test_kept_entries_and_whole_rows_agree(participants, rule, renormalise, monkeypatch):
+    asked = [*random_requests(1, 20), *every_next_token(), *every_next_token(6)]
+    requests = as_all_read(participants, asked)
     budgets = usual_budgets(participants)
     kept = keep_scores(participants, requests, budgets)
+    undecided, flags = [], []
+    # Whatever is within a factor of 20 of the mixture's largest is left to whole rows.
+    monkeypatch.setattr(kept_entries, "MARGIN", math.log(20))
     for weights in [(0.5, 0.5), (0.2, 0.8), (1.0, 0.0)]:
         ensemble = Ensemble(
             participants,
@@ -165,12 +185,30 @@ def test_kept_entries_and_whole_rows_agree(participants, rule, renormalise):
             weights,
             renormalise=renormalise,
         )
-        from_kept = ensemble.score(requests, kept)
-        evidence = ensemble._evidence(kept)
-        from_rows = ensemble._score_rows(requests, evidence, budgets, lambda count: None)
+        with monkeypatch.context() as patch:
+            patch.setattr(Ensemble, "rows", counted(undecided))
+            from_kept = ensemble.score(requests, kept)
+        evidence = ensemble.evidence(kept)
+        from_rows = ensemble._score_rows(
+            requests, evidence, budgets, lambda count: None, lambda other: None
+        )
         for one, other in zip(from_kept, from_rows, strict=True):
             assert one.log_prob == pytest.approx(other.log_prob, abs=1e-10)
             assert one.is_greedy == other.is_greedy
+            flags.append(one.is_greedy)
+    # Both ways to a flag were taken, and not every rival that was looked at lost.
+    assert sum(flags) == 6 < sum(undecided) < len(flags)
+
+
+def counted(counts):
+    """`Ensemble.rows`, which writes down of how many requests it was asked."""
+    rows = Ensemble.rows
+
+    def asked(self, requests, *rest):
+        counts.append(len(requests))
+        return rows(self, requests, *rest)
+
+    return asked
 
 
 class Fixed:
@@ -246,6 +284,24 @@ def test_a_continuation_without_tokens_is_certain(rule):
     ensemble = fixed_ensemble(rule, [0.5, 0.5, 0.0, 0.0], weights=(1.0,))
     (found,) = ensemble.score([fixed_request([], 1)])
     assert (found.log_prob, found.is_greedy) == (0.0, True)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_renormalised_continuation_without_tokens_is_certain(rule):
+    one = fixed_ensemble(rule, [0.5, 0.3, 0.0, 0.2], weights=(1.0,))
+    (found,) = replace(one, renormalise=True).score([fixed_request([], 1)])
+    assert (found.log_prob, found.is_greedy) == (0.0, True)
+
+
+def test_a_prompt_that_is_nearly_all_other_still_teaches_the_posterior():
+    # Of the shared outcomes alone: 1/4 and 3/4 for the first member, halves for the second.
+    ensemble = fixed_ensemble(
+        "sequence_mixture", [1e-20, 3e-20, 0, 1.0], [1e-20, 1e-20, 0, 1.0], weights=(0.5, 0.5)
+    )
+    context, continuation = fixed_request([0], 2), fixed_request([1], 2)
+    asked = EnsembleRequest(continuation.continuations, context.continuations)
+    (found,) = replace(ensemble, renormalise=True).score([asked])
+    assert math.exp(found.log_prob) == pytest.approx(1 / 3 * 3 / 4 + 2 / 3 * 1 / 2, abs=1e-12)
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -108,7 +108,9 @@ def test_every_member_reads_its_own_ids_behind_its_own_specials(max_rows: int) -
     prompts = [prompt[:4] for prompt in PROMPTS]
     log_weights = torch.tensor([0.35, 0.65], dtype=torch.float64).log()
 
-    found = generate(choir, Prompts(tongue_prompts(prompts), log_weights), GREEDY, max_rows=max_rows)
+    found = generate(
+        choir, Prompts(tongue_prompts(prompts), log_weights), GREEDY, max_rows=max_rows
+    )
 
     for prompt, one in zip(prompts, found, strict=True):
         text: list[int] = []
@@ -162,7 +164,9 @@ def test_probabilities_that_are_no_numbers_name_the_member_and_the_request() -> 
     log_weights = torch.tensor([0.5, 0.5], dtype=torch.float64).log()
 
     with pytest.raises(NotFiniteError) as caught:
-        generate(choir, Prompts(tongue_prompts([(0,), (2, 1), (0, 1)]), log_weights), GREEDY, max_rows=2)
+        generate(
+            choir, Prompts(tongue_prompts([(0,), (2, 1), (0, 1)]), log_weights), GREEDY, max_rows=2
+        )
 
     assert str(caught.value) == (
         "member 'two': log-probabilities of request 2 are not numbers (NaN); try dtype: float32"

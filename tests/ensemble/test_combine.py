@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
+from suite.ensemble import combine
 from suite.ensemble.combine import COMBINERS, posterior_log_weights, renormalised
 
 RULES = sorted(COMBINERS)
@@ -232,6 +233,18 @@ def test_posterior_weights_of_many_texts_are_those_of_each_alone(
     for text, (start, stop) in enumerate(itertools.pairwise(offsets)):
         alone = posterior_of_one(tokens[:, start:stop], priors[:, text])
         torch.testing.assert_close(found[:, start:stop], alone)
+
+
+def test_posterior_weights_do_not_depend_on_how_texts_are_put_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes = [3, 0, 40, 1, 7, 3]
+    tokens = random_rows(0, 2, 1, sum(sizes))[:, 0]
+    priors = random_rows(1, len(sizes), 1, 2)[:, 0].T
+    offsets = torch.tensor([0, *itertools.accumulate(sizes)])
+    whole = posterior_log_weights(tokens, priors, offsets)
+    monkeypatch.setattr(combine, "_BLOCK_TOKENS", 8)
+    torch.testing.assert_close(posterior_log_weights(tokens, priors, offsets), whole)
 
 
 @given(seed=SEEDS, weights=weights_of(3), num_tokens=st.integers(0, 9))

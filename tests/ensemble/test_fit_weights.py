@@ -220,21 +220,23 @@ def test_whole_texts_with_tiny_probabilities_are_fitted() -> None:
     [
         (
             [0.5, 0.5, 0.0],
-            "ensemble 'both': 3 weights for 2 members; give each member one",
+            "ensemble 'both': weights: found 3 for 2 members; give one weight per member",
         ),
         (
             [1.2, -0.2],
-            "ensemble 'both': the weight -0.2 is negative or no number; weights are at least 0 and"
-            " sum to 1",
+            "ensemble 'both': weights: -0.2 is not a weight; weights are at least 0 and sum to 1",
         ),
         (
             [math.nan, 1.0],
-            "ensemble 'both': the weight nan is negative or no number; weights are at least 0 and"
-            " sum to 1",
+            "ensemble 'both': weights: nan is not a weight; weights are at least 0 and sum to 1",
         ),
         (
             [0.5, 0.4],
-            "ensemble 'both': the weights sum to 0.9; weights are at least 0 and sum to 1",
+            "ensemble 'both': weights: they sum to 0.9; weights are at least 0 and sum to 1",
+        ),
+        (
+            [0.5, 0.500012],
+            "ensemble 'both': weights: they sum to 1.000012; weights are at least 0 and sum to 1",
         ),
     ],
 )
@@ -244,6 +246,6 @@ def test_weights_that_are_none_are_refused(weights: list[float], sentence: str) 
     assert str(caught.value) == sentence
 
 
-@pytest.mark.parametrize("weights", [[1.0, 0.0], [1 / 3, 2 / 3], [0.333, 0.667]])
+@pytest.mark.parametrize("weights", [[1.0, 0.0], [1 / 3, 2 / 3], [0.333333, 0.666666]])
 def test_weights_that_sum_to_1_pass(weights: list[float]) -> None:
     check_weights(weights, 2, "both")

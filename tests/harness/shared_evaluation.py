@@ -14,7 +14,8 @@ from suite.harness.run import EvaluationSettings, evaluate
 from suite.harness.tasks import TaskCatalog, TaskConfig
 from suite.models.entry import ChatConfig
 
-TASKS = ("suite_knowledge", "suite_copy", "suite_bits_per_byte")
+DRAWN = TaskConfig(task="suite_copy", generation={"do_sample": True, "temperature": 1.0})
+TASKS = (TaskConfig(task="suite_knowledge"), DRAWN, TaskConfig(task="suite_bits_per_byte"))
 NUM_ITEMS = 5
 
 
@@ -24,8 +25,9 @@ def shared_evaluation(folder: str) -> dict[str, Any] | None:
     backend = SuiteLM(path=folder, dtype="float32", device="cpu", max_length=48)
     settings = EvaluationSettings(NUM_ITEMS, Seeds(), ChatConfig(), "lm-eval", False)
     found = {}
-    for name in TASKS:
-        done = evaluate(backend, catalog.build(catalog.plan(TaskConfig(task=name))), settings)
+    for task in TASKS:
+        name = task.task
+        done = evaluate(backend, catalog.build(catalog.plan(task)), settings)
         assert done.is_complete == (backend.rank == 0)
         found[name] = {
             "results": done.results.get("results"),

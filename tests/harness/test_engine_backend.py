@@ -307,3 +307,56 @@ def test_facts_about_the_model_go_into_the_results(tiny_model: Path) -> None:
     assert info["dtype"] == "float32"
     assert info["model_num_parameters"] > 0
     assert len(info["weights"]) == len(info["tokenizer"]) == 64
+
+
+def test_drawn_texts_do_not_depend_on_the_other_requests(tiny_model: Path) -> None:
+    backend = single(tiny_model)
+    asked = prompts(PROMPTS, do_sample=True, max_gen_toks=12, until=[], seed=7)
+    texts_of_all = backend.generate_until([*asked, asked[0]])
+    assert backend.generate_until([asked[3], asked[0], asked[0]]) == [
+        texts_of_all[3],
+        texts_of_all[0],
+        texts_of_all[-1],
+    ]
+    assert texts_of_all[0] != texts_of_all[-1]
+
+
+def test_a_special_token_can_be_a_stop_string(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = single(tiny_model)
+    ids = iter(backend.tokenizer.encode("ab<pad>cd", add_special_tokens=False))
+
+    def log_probs(states: torch.Tensor) -> torch.Tensor:
+        row = torch.full((1, len(backend.tokenizer)), -torch.inf)
+        row[0, next(ids)] = 0
+        return row
+
+    monkeypatch.setattr(backend.opened.member, "log_probs", log_probs)
+    assert backend.generate_until(prompts(["x"], until=["<pad>"], max_gen_toks=5)) == ["ab"]
+
+
+def test_a_token_without_probability_names_member_and_item(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = SuiteLM(open_model(load(tiny_model), name="a"))
+    member = backend.opened.member
+    whole = member.log_probs
+    [token] = backend.tokenizer.encode("Q", add_special_tokens=False)
+    place = torch.arange(len(backend.tokenizer)) == token
+    monkeypatch.setattr(
+        member, "log_probs", lambda states: whole(states).masked_fill(place, -torch.inf)
+    )
+    with pytest.raises(HarnessError) as error:
+        backend.loglikelihood(pairs([("x", "y"), ("x", ""), ("x", "yQ")]))
+    assert str(error.value) == (
+        "member 'a': item 2 of task 'task' has a token to which it gives probability 0; leave the"
+        " item out, or try dtype: float32"
+    )
+
+
+def test_a_tokenizer_may_have_no_end_token(tiny_model: Path) -> None:
+    loaded = load(tiny_model)
+    hf = copy.deepcopy(loaded.tokenizer)
+    hf.eos_token = None
+    assert SuiteLM(open_model(LoadedModel(loaded.model, hf), name="a")).eot_token_id is None

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from lm_eval.api.model import CachingLM
 from lm_requests import (
     PAIRS,
     TEXTS,
@@ -30,6 +31,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from suite.errors import ConfigError, HarnessError
+from suite.harness import ensemble_scores
 from suite.harness.contract import EngineOptions
 from suite.harness.ensemble_backend import KeptStore, SuiteEnsembleLM
 from suite.harness.opening import OpenedModel, open_model
@@ -194,6 +196,30 @@ def test_tokens_that_one_member_had_to_drop_teach_nobody(folders: dict[str, Path
     assert read.is_cut == [True]
 
 
+def test_rolling_mixtures_of_short_contexts_add_up_by_hand(folders: dict[str, Path]) -> None:
+    members = opened(folders, "plain", "begun", max_length=4)
+    text, total = "abcdefghij", 0.0
+    # Windows of lm-eval: the first begins with the begin token, later ones with as much text as
+    # fits before their tokens.
+    windows = [(None, "abcd"), ("d", "efgh"), ("fgh", "ij")]
+    assert "".join(scored for _, scored in windows) == text
+    for before, scored in windows:
+        rows = []
+        for own in members:
+            start = [own.text.prefix_id] if before is None else own.text.encode(before, False)
+            ids = own.text.encode(scored, False)
+            with torch.no_grad():
+                logits = own.member.model(torch.tensor([[*start, *ids]])).logits[0]
+            places = range(len(start) - 1, len(start) + len(ids) - 1)
+            found = logits.double().log_softmax(-1)
+            rows.append([float(found[p, i]) for p, i in zip(places, ids, strict=True)])
+        total += sum(
+            math.log(0.5 * math.exp(a) + 0.5 * math.exp(b)) for a, b in zip(*rows, strict=True)
+        )
+    [found] = ensemble(members, "mean_probs").loglikelihood_rolling(texts([text]))
+    assert found == pytest.approx(total, abs=1e-4)
+
+
 def test_a_rolling_sequence_mixture_learns_across_windows(folders: dict[str, Path]) -> None:
     members = opened(folders, "plain", "begun", max_length=16)
     alone = [
@@ -272,6 +298,45 @@ def test_the_name_of_the_tokenizers_follows_their_templates(folders: dict[str, P
     assert name(TURNS) == name(TURNS) != name(STARS)
 
 
+def test_answers_come_back_from_lm_evals_response_cache(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    members = opened(folders, "plain", "begun")
+    asked = prompts(PROMPTS)
+    kept = CachingLM(ensemble(members, "mean_probs"), str(tmp_path / "answers.db"))
+    first = (kept.loglikelihood(pairs()), kept.loglikelihood_rolling(texts()))
+    written = kept.generate_until(asked)
+    broken = ensemble(members, "mean_probs")
+    broken._scorer = None  # type: ignore[assignment]
+    again = CachingLM(broken, str(tmp_path / "answers.db"))
+    assert [tuple(answer) for answer in again.loglikelihood(pairs())] == first[0]
+    assert again.loglikelihood_rolling(texts()) == first[1]
+    assert again.generate_until(asked) == written
+
+
+@pytest.mark.parametrize("combine", ["mean_probs", "mined"])
+def test_a_members_own_special_token_can_be_a_stop_string(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, combine: str
+) -> None:
+    # Each would go on with its padding token, or with a letter.
+    members = (
+        opened(folders, "plain", "merges")
+        if combine == "mined"
+        else opened(folders, "plain", "begun")
+    )
+    for own in members:
+        hf = own.text.hf
+        probs = torch.full((len(hf),), 1e-9)
+        probs[[hf.convert_tokens_to_ids("x"), hf.pad_token_id]] = torch.tensor([0.4, 0.6])
+        log_probs = probs.log()
+        monkeypatch.setattr(
+            own.member, "log_probs", lambda states, row=log_probs: row.expand(len(states), -1)
+        )
+    backend = ensemble(members, combine)
+    assert backend.generate_until(prompts(["a"], until=["<pad>"], max_gen_toks=3)) == [""]
+    assert backend.generate_until(prompts(["a"], until=["\n"], max_gen_toks=3)) == ["xxx"]
+
+
 @pytest.mark.parametrize("combine", ["mean_probs", "mined"])
 def test_a_kept_pass_serves_other_weights_and_rules(
     folders: dict[str, Path], combine: str, monkeypatch: pytest.MonkeyPatch
@@ -324,6 +389,41 @@ def test_weights_fitted_to_a_members_own_text_favour_it(
 def _flagged(backend: Any) -> list[tuple[tuple[str, str], bool]]:
     many = [(f"{n} items", chr(code)) for n in range(40) for code in range(32, 127)]
     return list(zip(many, flags(backend.loglikelihood(pairs(many))), strict=True))
+
+
+def test_a_fit_reads_every_prompt_once(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = opened(folders, "plain", "begun")
+    backend = ensemble(members, "sequence_mixture")
+    counts = []
+    for own in members:
+        whole = own.member.read
+        monkeypatch.setattr(
+            own.member,
+            "read",
+            lambda ids, mask, past, whole=whole: (
+                counts.append(int(mask.sum())) or whole(ids, mask, past)
+            ),
+        )
+    backend.loglikelihood(pairs([("a long prompt", " x")]))
+    num_scored = sum(counts)
+    backend.fit_weights([("a long prompt", " x")])
+    assert sum(counts) == 2 * num_scored
+
+
+def test_a_log_linear_fit_that_memory_cannot_hold_is_refused(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ensemble_scores, "_MAX_FITTED", 258 * 2 * 10)
+    backend = ensemble(opened(folders, "plain", "begun"), "mean_log_probs")
+    assert backend.fit_weights([("a", "x" * 10)]).num_items == 10
+    with pytest.raises(ConfigError) as error:
+        backend.fit_weights([("a", "x" * 11)])
+    assert str(error.value) == (
+        "weights.fit: mean_log_probs is fitted to whole distributions, of which 11 tokens are more"
+        " than the 10 that are held in memory; lower items"
+    )
 
 
 def test_word_mixtures_are_fitted_to_pieces(folders: dict[str, Path]) -> None:
@@ -422,6 +522,25 @@ def test_an_ensemble_opens_from_its_yaml(
     assert again.loglikelihood(pairs()) == expected.loglikelihood(pairs())
 
 
+def test_every_path_of_a_yaml_starts_at_its_folder(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = folders["plain"].parent / "other.yaml"
+    entry = {"name": "a", "source": {"path": "plain"}, "tokenizer": "begun", "dtype": "float32"}
+    file.write_text(yaml.safe_dump({"members": [entry], "combine": "mean_probs"}))
+    monkeypatch.chdir(tmp_path)
+    backend = SuiteEnsembleLM(path=str(file), device="cpu")
+    assert backend.tokenizer.encode("") == [backend.tokenizer.bos_token_id]
+
+
+def test_weights_by_task_name_the_task_they_lack(folders: dict[str, Path]) -> None:
+    with pytest.raises(ConfigError) as error:
+        ensemble(opened(folders, "plain"), "mean_probs", weights={"another": [1.0]})
+    assert str(error.value) == (
+        "ensemble 'e': there are weights by task, and none for 'task'; add them"
+    )
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -458,8 +577,13 @@ def test_a_yaml_that_needs_a_recipe_is_refused(
 
 
 def test_members_of_other_vocabularies_are_refused(folders: dict[str, Path]) -> None:
-    with pytest.raises(ConfigError, match="plain and merges: their vocabularies differ"):
+    with pytest.raises(ConfigError) as error:
         ensemble(opened(folders, "plain", "merges"), "mean_probs")
+    assert str(error.value) == (
+        "plain and merges: their vocabularies differ (0 entries are only in plain's, 5 only in"
+        " merges's); give one the other's with `suite transplant`, or combine them by word_mixture"
+        " or mined"
+    )
 
 
 def test_a_token_that_is_not_shared_names_item_and_member(folders: dict[str, Path]) -> None:
@@ -469,6 +593,18 @@ def test_a_token_that_is_not_shared_names_item_and_member(folders: dict[str, Pat
     assert str(error.value) == (
         "item 1 of task 'task': 'plain' reads a token in it that the members do not share,"
         " '<pad>'; leave the item out"
+    )
+
+
+def test_the_end_of_a_text_inside_it_is_no_token_of_mined_members(
+    folders: dict[str, Path],
+) -> None:
+    backend = ensemble(opened(folders, "plain", "merges"), "mined")
+    with pytest.raises(HarnessError) as error:
+        backend.loglikelihood(pairs([("a", "b<end>c")]))
+    assert str(error.value) == (
+        "item 0 of task 'task': 'plain' reads a token in it that the members do not share,"
+        " '<end>'; leave the item out"
     )
 
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lm_requests import load, prompts
 
 from suite.engine.generation import GenerationSettings
-from suite.harness.generation_kwargs import cut_reasoning, generation_settings, grouping_key
+from suite.harness.generation_kwargs import (
+    cut_reasoning,
+    generation_settings,
+    grouping_key,
+    random_keys,
+    special_stops,
+)
 
 
 def settings(**kwargs: Any) -> GenerationSettings:
@@ -74,3 +82,17 @@ def test_settings_in_any_order_belong_together() -> None:
 def test_stop_strings_count_behind_the_reasoning_only() -> None:
     assert cut_reasoning("a; b</think>\n c; d", "</think>", [";"]) == "c"
     assert cut_reasoning("a; b", "</think>", [";"]) == "a"
+
+
+def test_random_numbers_follow_from_the_item_and_its_repetition_alone() -> None:
+    one, two = prompts(["a", "b"])
+    keys = random_keys([one, two, one])
+    assert len(set(keys)) == 3
+    assert random_keys([two, one, one]) == [keys[1], keys[0], keys[2]]
+
+
+def test_special_tokens_that_spell_a_stop_string_end_a_text(tiny_model: Path) -> None:
+    hf = load(tiny_model).tokenizer
+    pad = hf.pad_token_id
+    assert special_stops(hf, ("a", "<pad>", "\n"), len(hf)) == [pad]
+    assert special_stops(hf, ("<pad>",), pad) == []

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from shared_evaluation import NUM_ITEMS, shared_evaluation
+from shared_evaluation import DRAWN, NUM_ITEMS, shared_evaluation
 
 from suite.errors import HarnessError
 from suite.harness import run as module
@@ -55,6 +55,11 @@ def test_two_processes_find_what_one_finds(tiny_model: Path, two_processes: dict
         assert found["hashes"] == wanted["hashes"]
         assert found["truncated"] == wanted["truncated"]
         assert [item["doc_id"] for item in found["samples"][name]] == list(range(NUM_ITEMS))
+        if name == DRAWN.task:
+            # lm-eval repeats a request to fill up a rank; only the first draw counts.
+            texts = [item["resps"][0][0] for item in wanted["samples"][name]]
+            assert [item["resps"][0][0] for item in found["samples"][name]] == texts
+            assert len(set(texts)) > 1
         for metric, value in wanted["results"][name].items():
             assert found["results"][name][metric] == (
                 pytest.approx(value, rel=1e-5) if isinstance(value, float) else value

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from suite.errors import ModelError
+from suite.config import parse_config
+from suite.errors import ConfigError, ModelError
 from suite.models import loading
 from suite.models.entry import ModelConfig
 from suite.models.loading import LoadedModel, load_model, pick_device, pick_dtype, place
@@ -101,6 +102,31 @@ def test_a_device_that_is_not_there_is_refused(
     with pytest.raises(ModelError) as error:
         pick_device(wanted)
     assert str(error.value) == (f"device {wanted} is not available on this machine; available: cpu")
+
+
+@pytest.mark.parametrize("wanted", ["cuda:1", "cuda:10", "cuda:2"])
+def test_one_gpu_of_several_can_be_named(monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
+    no_accelerator(monkeypatch)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    entry = ModelConfig.model_validate({"name": "a", "source": "random:tiny", "device": wanted})
+    if wanted == "cuda:1":
+        assert pick_device(entry.device) == wanted
+        return
+    with pytest.raises(ModelError) as error:
+        pick_device(entry.device)
+    assert str(error.value) == (
+        f"device {wanted} is not available on this machine; available: cuda:0, cuda:1, cuda, cpu"
+    )
+
+
+@pytest.mark.parametrize("wanted", ["gpu", "cuda:", "cuda:x", "cpu:1"])
+def test_a_device_that_is_none_is_refused(wanted: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse_config(ModelConfig, {"name": "a", "source": "random:tiny", "device": wanted}, "m")
+    assert str(error.value) == (
+        f"m: device: {wanted!r} is no device; give auto, cpu, cuda, cuda:N or mps"
+    )
 
 
 def test_a_model_loads_and_answers(tiny_model: Path) -> None:

@@ -34,6 +34,44 @@ def sentence(wanted: ModelConfig) -> str:
     return str(error.value).removeprefix(start)
 
 
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ({"lm_eval": {"model": "vllm"}}, "lm_eval:vllm"),
+        (
+            {"transplant": {"model": "random:tiny", "tokenizer": "bytes", "method": "fvt"}},
+            "transplant:fvt of random:tiny to bytes",
+        ),
+    ],
+)
+def test_what_is_no_folder_of_weights_is_not_taken_for_another_model(
+    source: dict[str, Any], shown: str
+) -> None:
+    assert sentence(entry(source)) == (
+        f"{shown} is no folder of weights; give one of hub, path, gguf, package, random"
+    )
+
+
+def test_the_tokens_of_a_transplant_may_come_from_a_folder_without_model(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    shutil.copy(tiny_model / "tokenizer.json", tmp_path)
+    parts = {"model": "random:tiny", "tokenizer": {"path": tmp_path}}
+    check_entry(entry({"transplant": parts | {"method": "fvt"}}))
+    with pytest.raises(ModelError) as error:
+        check_entry(entry({"transplant": parts | {"method": "omp"}}))
+    assert str(error.value) == (
+        f"model 'mine': {tmp_path} is not a model folder (no config.json); give one written by"
+        " save_pretrained"
+    )
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(ModelError) as error:
+        check_entry(entry({"transplant": parts | {"method": "fvt"}}))
+    assert str(error.value) == (
+        f"model 'mine': {tmp_path} has no tokenizer; give a folder with a tokenizer.json"
+    )
+
+
 @pytest.fixture
 def copy(tiny_model: Path, tmp_path: Path) -> Path:
     """A tiny model to damage; without a manifest, like a model from anywhere."""

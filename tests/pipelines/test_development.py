@@ -26,6 +26,7 @@ PLAIN: dict[str, Any] = {
     "fewshot_as_multiturn": False,
 }
 TRAIN, THREE = Development(), Development(items=3)
+SEED = 5
 
 CHOICE = {
     "output_type": "multiple_choice",
@@ -68,7 +69,7 @@ def view_of(folder: Path, plan: TaskPlan, development: Development) -> list[Any]
 def test_the_pairs_are_the_right_options_after_the_tasks_prompts(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, {"train": items_of("train", 5), "test": items_of("test", 2)})
     view = view_of(tmp_path, plan, THREE)
-    assert fit_pairs(view, 3, PLAIN, None) == [
+    assert fit_pairs(view, 3, SEED, PLAIN, None) == [
         ("train 0?", " yes"),
         ("train 1?", " no"),
         ("train 2?", " yes"),
@@ -82,10 +83,21 @@ def test_shots_leave_the_asked_item_out(tmp_path: Path) -> None:
         "fewshot_config": {"sampler": "first_n"},
     }
     plan = plan_of(tmp_path, {"train": items_of("train", 5), "test": items_of("test", 2)}, **shots)
-    pairs = fit_pairs(view_of(tmp_path, plan, THREE), 3, PLAIN, None)
+    pairs = fit_pairs(view_of(tmp_path, plan, THREE), 3, SEED, PLAIN, None)
     for number, (prompt, _) in enumerate(pairs):
         assert prompt.count(f"train {number}?") == 1
         assert prompt.count("train ") == 3
+
+
+def test_shots_are_drawn_with_the_seed(tmp_path: Path) -> None:
+    shots = {"num_fewshot": 3, "fewshot_split": "train"}
+    plan = plan_of(tmp_path, {"train": items_of("t", 30), "test": items_of("u", 2)}, **shots)
+    view = view_of(tmp_path, plan, THREE)
+    # A view that was asked before gives the same, and so does a new one.
+    drawn = [fit_pairs(view, 3, SEED, PLAIN, None) for view in (view, view)]
+    drawn.append(fit_pairs(view_of(tmp_path, plan, THREE), 3, SEED, PLAIN, None))
+    assert drawn[0] == drawn[1] == drawn[2]
+    assert fit_pairs(view, 3, SEED + 1, PLAIN, None) != drawn[0]
 
 
 def test_answers_that_are_generated_are_fitted_as_lm_eval_writes_examples(tmp_path: Path) -> None:
@@ -96,7 +108,7 @@ def test_answers_that_are_generated_are_fitted_as_lm_eval_writes_examples(tmp_pa
         "metric_list": [{"metric": "exact_match"}],
     }
     plan = plan_of(tmp_path, {"train": items_of("a", 2), "test": items_of("b", 2)}, **keys)
-    assert fit_pairs(view_of(tmp_path, plan, TRAIN), 100, PLAIN, None) == [
+    assert fit_pairs(view_of(tmp_path, plan, TRAIN), 100, SEED, PLAIN, None) == [
         ("a 0?", " yes"),
         ("a 1?", " no"),
     ]
@@ -111,7 +123,7 @@ def test_whole_texts_stand_behind_an_empty_prompt(tmp_path: Path) -> None:
         "metric_list": [{"metric": "bits_per_byte"}],
     }
     plan = plan_of(tmp_path, {"train": items_of("a", 2), "test": items_of("b", 2)}, **keys)
-    assert fit_pairs(view_of(tmp_path, plan, TRAIN), 1, PLAIN, None) == [("", "a 0?")]
+    assert fit_pairs(view_of(tmp_path, plan, TRAIN), 1, SEED, PLAIN, None) == [("", "a 0?")]
 
 
 def test_prompts_are_rendered_as_chats_where_the_evaluation_does_so(tmp_path: Path) -> None:
@@ -121,7 +133,7 @@ def test_prompts_are_rendered_as_chats_where_the_evaluation_does_so(tmp_path: Pa
     def render(messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         return "|".join(message["content"] for message in messages) + "|"
 
-    assert fit_pairs(view_of(tmp_path, plan, TRAIN), 1, chat, render) == [("S|a 0?|", "yes")]
+    assert fit_pairs(view_of(tmp_path, plan, TRAIN), 1, SEED, chat, render) == [("S|a 0?|", "yes")]
 
 
 def test_a_task_without_the_split_is_named(tmp_path: Path) -> None:

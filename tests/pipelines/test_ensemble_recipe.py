@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from suite.errors import ConfigError
 from suite.harness.tasks import TaskCatalog
-from suite.pipelines.plan import check_recipe
+from suite.pipelines.plan import check_recipe, ensemble_identity
 from suite.pipelines.recipe import Recipe, load_recipe
+from suite.pipelines.run_benchmark import RunOptions, run_benchmark
 from suite.pipelines.work import LIKELIHOODS_ONLY, NOT_ASKED_FOR, Work, plan_work
 
 MODELS = "{name: a, source: {random: tiny}}, {name: b, source: {random: tiny}, dtype: float32}"
@@ -46,6 +48,25 @@ def test_the_engine_is_the_default_backend(file: Path) -> None:
     assert read(file).backend == "suite"
 
 
+def test_another_way_to_fit_makes_fitted_rows_other_runs(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = read(file, entry("combine: mean_probs, weights: {fit: {items: 3}}"))
+    [fitted] = recipe.ensembles
+
+    def identities() -> tuple[Any, Any]:
+        return (
+            ensemble_identity(fitted, [], "t", {"items": "hash"}),
+            ensemble_identity(fitted, [], "t", None),
+        )
+
+    before = identities()
+    monkeypatch.setattr("suite.pipelines.plan.FIT_VERSION", 99)
+    after = identities()
+    assert before[0] != after[0]
+    assert before[1] == after[1]
+
+
 def test_an_unknown_member_suggests_near_names(file: Path) -> None:
     text = "models[2].ensemble.members: no model 'c'; known: a, b"
     assert problem(file, entry(members="[a, c]")) == text
@@ -67,6 +88,30 @@ def test_a_member_may_not_take_the_name_of_a_model(file: Path) -> None:
     )
 
 
+def test_a_member_may_not_take_the_name_of_an_ensemble(file: Path) -> None:
+    members = "[a, {name: e, source: {random: tiny}}]"
+    assert problem(file, entry(members=members)) == (
+        "models[2].ensemble.members: 'e' is also an ensemble of the recipe; give the member another"
+        " name"
+    )
+
+
+def test_whole_members_of_one_name_are_one_model(file: Path) -> None:
+    members = "[a, {name: c, source: {random: tiny}}]"
+    other = members.replace("tiny}", "tiny}, dtype: float32")
+    first, same, second = (
+        entry(members=m).replace("name: e", f"name: {name}")
+        for m, name in ((members, "e"), (members, "f"), (other, "g"))
+    )
+    assert [model.name for model in read(file, first, same).all_models] == ["a", "b", "c"]
+    with pytest.raises(ConfigError) as error:
+        read(file, first, second)
+    assert str(error.value) == (
+        f"{file}: models[2].ensemble.members: 'c' is another model in another ensemble; give one of"
+        " them another name"
+    )
+
+
 def test_a_served_model_cannot_be_combined(file: Path) -> None:
     members = "[a, {name: s, source: {lm_eval: {model: hf}}}]"
     assert problem(file, entry(members=members)) == (
@@ -78,6 +123,26 @@ def test_a_served_model_cannot_be_combined(file: Path) -> None:
 def test_a_served_model_may_vote(file: Path) -> None:
     members = "[a, {name: s, source: {lm_eval: {model: hf}}}]"
     assert read(file, entry("combine: majority_vote", members)).ensembles[0].name == "e"
+
+
+def test_the_papers_protocol_refuses_a_served_member(file: Path) -> None:
+    members = "[a, {name: s, source: {lm_eval: {model: hf}}}]"
+    vote = entry("combine: majority_vote", members)
+    assert problem(file, vote, more="protocol: paper") == (
+        "protocol: paper needs our own backend, model 's' is an lm_eval source"
+    )
+
+
+def test_several_processes_refuse_a_served_member(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = "[a, {name: s, source: {lm_eval: {model: hf}}}]"
+    recipe = read(file, entry("combine: majority_vote", members))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(
+        ConfigError, match="a model from an lm_eval source is scored by one process"
+    ):
+        run_benchmark(recipe, RunOptions(file.parent / "out"))
 
 
 def test_members_that_disagree_on_chats_are_refused(file: Path) -> None:

@@ -9,8 +9,13 @@ from typing import Any
 
 import pytest
 
+from suite.ensemble.weights import WeightFit
+from suite.errors import ModelError
+from suite.harness.ensemble_backend import SuiteEnsembleLM
+from suite.models.entry import ModelConfig
 from suite.models.manifest import write_manifest
 from suite.models.tiny import write_tiny_model
+from suite.pipelines import session
 from suite.pipelines.recipe import Recipe
 from suite.pipelines.run_benchmark import BenchmarkResult, RunOptions, run_benchmark
 from suite.records import Cell, Table
@@ -176,6 +181,41 @@ def test_a_member_that_cannot_be_loaded_fails_its_ensembles_and_no_other_row(
     start = f"model 'b': {broken / 'model.safetensors'} is damaged"
     assert all(failure.reason.startswith(start) for failure in result.failures)
     assert result.num_scored == 1
+
+
+def test_a_whole_member_that_cannot_be_loaded_is_named_as_a_member(
+    models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"mean": SETTINGS["mean"]}
+    recipe = recipe_of(models, settings, tasks=[CHOICE])
+    plan = session.plan_model
+
+    def plan_model(entry: ModelConfig, console: Any) -> Any:
+        if entry.name == "b":
+            raise ModelError("the file is gone; copy it again")
+        return plan(entry, console)
+
+    monkeypatch.setattr(session, "plan_model", plan_model)
+    result = run_benchmark(recipe, RunOptions(tmp_path))
+    assert {failure.model: failure.reason for failure in result.failures} == {
+        "b": "the file is gone; copy it again",
+        "mean": "member 'b': the file is gone; copy it again",
+    }
+
+
+def test_a_fit_that_did_not_converge_is_said_under_the_table(
+    models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = WeightFit((0.25, 0.75), -1.0, 4, 9, converged=False)
+    monkeypatch.setattr(SuiteEnsembleLM, "fit_weights", lambda self, pairs: fit)
+    monkeypatch.setattr("suite.pipelines.scoring.describe_hardware", lambda *on: " + ".join(on))
+    recipe = recipe_of(models, {"fitted": SETTINGS["fitted"]}, tasks=[CHOICE])
+    table = run_benchmark(recipe, RunOptions(tmp_path)).table
+    assert table is not None
+    note = f"fitted: weights a : b fitted for {CHOICE} 0.25 : 0.75 (the fit did not converge)"
+    assert note in table.notes
+    # Every member's device is told.
+    assert table.provenance["Hardware"] == "cpu; cpu + cpu"
 
 
 def test_a_vote_among_members_with_no_development_split_says_whom_ties_go_to(

@@ -17,8 +17,10 @@ import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 
+from suite.pipelines import run_benchmark as run_module
 from suite.pipelines.recipe import Recipe, load_recipe
 from suite.pipelines.run_benchmark import RunOptions, run_benchmark
+from suite.records import Failure
 from suite.results.importer import load_results
 
 FILES = {"table.md", "table.tex", "table.csv", "results.json", "index.html"}
@@ -91,6 +93,20 @@ def test_a_changed_setting_is_another_run(
     run_benchmark(recipe_of(tiny_model), RunOptions(tmp_path))
     again = run_benchmark(recipe_of(tiny_model, **changes), RunOptions(tmp_path))
     assert again.num_scored == 2
+
+
+@pytest.mark.parametrize(("backend", "num_again"), [("suite", 1), ("hf", 2)])
+def test_another_batch_size_is_another_run_where_it_can_change_a_score(
+    tiny_model: Path, tmp_path: Path, backend: str, num_again: int
+) -> None:
+    tasks = [
+        "suite_bits_per_byte",
+        {"task": "suite_arithmetic", "generation": {"max_gen_toks": 2}},
+    ]
+    for batch_size, num_scored in ((2, 2), (3, num_again)):
+        entry = {"name": "m", "source": {"path": tiny_model}, "batch_size": batch_size}
+        recipe = recipe_of(models=[entry], tasks=tasks, backend=backend)
+        assert run_benchmark(recipe, RunOptions(tmp_path)).num_scored == num_scored
 
 
 def test_changed_weights_are_another_run(tiny_model: Path, tmp_path: Path) -> None:
@@ -172,6 +188,35 @@ def test_a_backend_of_lm_eval_fills_a_row(tiny_model: Path, tmp_path: Path) -> N
 def test_fresh_scores_finished_pairs_again(tiny_model: Path, tmp_path: Path) -> None:
     run_benchmark(recipe_of(tiny_model), RunOptions(tmp_path))
     assert run_benchmark(recipe_of(tiny_model), RunOptions(tmp_path, fresh=True)).num_scored == 2
+
+
+def test_a_process_that_dies_leaves_failures_and_no_old_scores(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "score_in_processes", lambda work, session: [])
+    recipe = recipe_of(tiny_model)
+    run_benchmark(recipe, RunOptions(tmp_path))
+    result = run_benchmark(recipe, RunOptions(tmp_path, fresh=True, jobs=2))
+    reason = "its process ended before it was scored; run.log may say why"
+    assert [failure.reason for failure in result.failures] == [reason] * 2
+    assert result.num_scored == 0
+    # Without --fresh the finished pairs count.
+    assert run_benchmark(recipe, RunOptions(tmp_path, jobs=2)).failures == ()
+
+
+def test_pairs_of_a_model_that_cannot_be_planned_after_a_process_died_are_failures(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = [Failure(tiny_model.name, "suite_bits_per_byte", "told")]
+    monkeypatch.setattr(run_module, "score_in_processes", lambda work, session: told)
+    broken = Path(shutil.copytree(tiny_model, tmp_path / tiny_model.name))
+    (broken / "model.safetensors").unlink()
+    result = run_benchmark(recipe_of(broken), RunOptions(tmp_path / "out", jobs=2))
+    assert [failure.reason for failure in result.failures] == [
+        "told",
+        f"model '{tiny_model.name}': {broken} has no .safetensors weights; pickled weights are not"
+        " loaded",
+    ]
 
 
 def test_a_failing_model_leaves_a_dash_with_its_reason_and_the_rest_goes_on(
@@ -289,7 +334,7 @@ def run_command(recipe: Path, output: Path) -> subprocess.Popen[bytes]:
         [*command, "--output", str(output)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env=os.environ,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
 
 
@@ -302,34 +347,42 @@ def wait_for_results(output: Path, count: int, process: subprocess.Popen[bytes])
         time.sleep(0.02)
 
 
+@pytest.fixture(scope="module")
+def long_recipe(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = {
+        "title": "Interrupted",
+        "models": [{"name": "tiny", "source": {"path": str(tiny_model)}}],
+        "tasks": ["suite_spell", "suite_reverse", "suite_arithmetic_choice", "suite_bits_per_byte"],
+        "limit": 60,
+    }
+    path = tmp_path_factory.mktemp("long") / "recipe.yaml"
+    path.write_text(yaml.safe_dump(data), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(long_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the recipe gives without an interrupt."""
+    output = tmp_path_factory.mktemp("whole")
+    run_benchmark(load_recipe(str(long_recipe))[0], RunOptions(output))
+    return output
+
+
 @pytest.mark.parametrize(
     ("sent", "expected_code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 75)]
 )
 def test_an_interrupted_run_goes_on_and_gives_the_same_table(
-    tiny_model: Path, tmp_path: Path, sent: signal.Signals, expected_code: int
+    long_recipe: Path, whole: Path, tmp_path: Path, sent: signal.Signals, expected_code: int
 ) -> None:
-    tasks = ["suite_spell", "suite_reverse", "suite_arithmetic_choice", "suite_bits_per_byte"]
-    data = {
-        "title": "Interrupted",
-        "models": [{"name": "tiny", "source": {"path": str(tiny_model)}}],
-        "tasks": tasks,
-        "limit": 60,
-    }
-    path = tmp_path / "recipe.yaml"
-    path.write_text(yaml.safe_dump(data), encoding="utf-8")
-    output = tmp_path / "out"
-    process = run_command(path, output)
-    wait_for_results(output, 1, process)
+    recipe, _ = load_recipe(str(long_recipe))
+    process = run_command(long_recipe, tmp_path)
+    wait_for_results(tmp_path, 1, process)
     process.send_signal(sent)
     assert process.wait(60) == expected_code
-    finished = result_files(output)
-    assert 1 <= len(finished) < len(tasks)
+    finished = result_files(tmp_path)
+    assert 1 <= len(finished) < len(recipe.tasks)
 
-    assert run_command(path, output).wait(120) == 0
-    assert finished < result_files(output)
-    assert len(load_results(output)) == len(tasks)
-
-    recipe, _ = load_recipe(str(path))
-    whole = tmp_path / "whole"
-    run_benchmark(recipe, RunOptions(whole))
-    assert scores(output) == scores(whole)
+    assert run_benchmark(recipe, RunOptions(tmp_path)).num_skipped == len(finished)
+    assert finished < result_files(tmp_path)
+    assert len(load_results(tmp_path)) == len(recipe.tasks)
+    assert scores(tmp_path) == scores(whole)

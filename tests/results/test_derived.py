@@ -185,6 +185,22 @@ def test_members_are_ranked_in_the_metrics_direction_and_equals_keep_their_order
     assert ranked([score(0.2, higher=False), score(0.5, higher=False)]) == [0, 1]
 
 
+scores_by_task = st.integers(1, 4).flatmap(
+    lambda num: st.lists(
+        st.lists(st.floats(0, 1), min_size=num, max_size=num), min_size=1, max_size=5
+    )
+)
+
+
+@given(scores_by_task)
+def test_the_best_member_of_each_task_is_on_average_no_worse_than_any_member(
+    tasks: list[list[float]],
+) -> None:
+    chosen = [members[ranked([score(value) for value in members])[0]] for members in tasks]
+    best_single = max(math.fsum(values) for values in zip(*tasks, strict=True))
+    assert math.fsum(chosen) >= best_single
+
+
 def test_a_member_without_a_score_cannot_be_ranked() -> None:
     with pytest.raises(NotDerivableError, match="no value of acc to be chosen by"):
         ranked([score(0.2), score(None)])

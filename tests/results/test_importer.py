@@ -60,6 +60,15 @@ def test_a_group_of_groups_has_the_items_shots_and_direction_of_its_leaves(tmp_p
     assert (score.value, score.stderr, score.higher_is_better) == (0.5, 0.1, True)
 
 
+def test_a_fit_that_stopped_early_is_told(tmp_path: Path) -> None:
+    for converged in (True, False):
+        data = results(task="leaf_a")
+        data["suite"]["weights_fit"] = {"converged": converged}
+        write(tmp_path, data)
+        [record] = load_results(tmp_path)
+        assert record.has_converged == converged
+
+
 def test_an_unknown_standard_error_is_none(tmp_path: Path) -> None:
     write(tmp_path, results(task="leaf_a"))
     [record] = load_results(tmp_path)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -161,6 +163,18 @@ def test_a_new_token_without_row_in_the_donor_is_refused() -> None:
     assert str(error.value) == (
         f"the model that owns the tokenizer has no row for its token {last}; take fvt, or keep the"
         " special tokens"
+    )
+
+
+def test_a_shared_token_without_row_in_the_donor_is_refused() -> None:
+    old = opened("marked")
+    plan = replace(kept_plan(old, kept(old, "byte-level")), composed=np.zeros(0, np.int64))
+    last = int(plan.shared[:, 0].max())
+    donor = DonorRows(torch.zeros(last, 4), torch.zeros(last, 4))
+    with pytest.raises(ModelError) as error:
+        omp(Composition(old=old, plan=plan, donor=donor, k=4))
+    assert str(error.value) == (
+        f"the model that owns the tokenizer has no row for its token {last}; take fvt"
     )
 
 

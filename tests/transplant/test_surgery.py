@@ -25,7 +25,7 @@ from suite.transplant.contract import Composition, mean_row
 from suite.transplant.folder import save_folder
 from suite.transplant.fvt import fvt
 from suite.transplant.surgery import renumber_settings, replace_embeddings
-from suite.transplant.vocabulary import VocabularyPlan
+from suite.transplant.vocabulary import VocabularyPlan, plan_vocabulary, special_by_string
 
 
 def operate(
@@ -193,6 +193,18 @@ def test_an_id_that_no_special_token_has_is_dropped() -> None:
     model = tiny_llama(old)
     model.config.pad_token_id = old.vocabulary.id_of_bytes[b"a"]
     operate(model, old, new)
+    assert model.config.pad_token_id is None
+
+
+def test_a_setting_that_says_none_does_not_become_a_token_without_row() -> None:
+    old, new = opened("marked"), kept(opened("marked"), "byte-level")
+    model = tiny_llama(old)
+    model.config.pad_token_id = -1
+    # The model has no rows for its last special tokens.
+    special = sorted(old.vocabulary.special)
+    plan = plan_vocabulary(old, new, special_by_string(old, new), num_old_rows=special[-1])
+    assert -1 in plan.copied_from[list(new.vocabulary.special)]
+    renumber_settings(model, plan, new, keeps_special=True)
     assert model.config.pad_token_id is None
 
 

@@ -13,8 +13,11 @@ from trained_tokenizers import opened
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from suite.errors import ConfigError, ModelError
-from suite.models.manifest import read_facts, verify_manifest
+from suite.models.entry import ModelConfig
+from suite.models.fingerprint import weights_fingerprint
+from suite.models.manifest import file_sha256, read_facts, verify_manifest
 from suite.models.sources import Source, TransplantSource
+from suite.pipelines.plan import plan_model
 from suite.pipelines.stage_progress import StageProgress
 from suite.pipelines.transplant import (
     TransplantOptions,
@@ -135,6 +138,38 @@ def test_a_cached_transplant_is_made_once(
         transplanted_folder(source(folders, tokenizer="bytes"), quiet()),
     ]
     assert len({first, *others}) == 4
+
+
+def test_each_start_reads_the_files_of_a_cached_transplant_once(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = transplanted_folder(source(folders), quiet())
+    read: list[Path] = []
+
+    def counted(path: Path) -> str:
+        read.append(path)
+        return file_sha256(path)
+
+    monkeypatch.setattr("suite.models.manifest.file_sha256", counted)
+    monkeypatch.setattr("suite.models.fingerprint.file_sha256", counted)
+    entry = ModelConfig(name="m", source=Source(transplant=source(folders)))
+    identity = plan_model(entry, quiet()).identity
+    assert read.count(made / "model.safetensors") == 1
+    assert identity["weights"] == weights_fingerprint(made)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_no_precision_is_lost_but_beyond_float32(
+    folders: dict[str, Path], tmp_path: Path, dtype: torch.dtype
+) -> None:
+    stored = tmp_path / "stored"
+    shutil.copytree(folders["marked"], stored)
+    AutoModelForCausalLM.from_pretrained(stored, dtype=dtype).save_pretrained(stored)
+    made = transplanted_folder(source(folders, model=Source(path=stored)), quiet())
+    saved = torch.float32 if dtype == torch.float64 else dtype
+    assert AutoModelForCausalLM.from_pretrained(made, dtype="auto").dtype == saved
+    names = {torch.float64: "float64, saved in float32", torch.bfloat16: "bfloat16"}
+    assert str(read_facts(made)["weights"]).startswith(f"{names[dtype]}; tokens of ")
 
 
 def test_a_folder_that_holds_something_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -265,4 +300,15 @@ def test_progress_without_a_terminal_is_a_line_now_and_then(
         bar.begin("omp")
         for done in (1, 2, 3):
             bar.reach(done, 4)
-    assert console.file.getvalue() == "omp: 50%\n"
+    assert console.file.getvalue() == "omp\nomp: 50%\n"
+
+
+def test_a_stage_of_unknown_length_shows_no_share_of_the_one_before() -> None:
+    screen = io.StringIO()
+    with StageProgress(Console(file=screen, force_terminal=True, width=80)) as bar:
+        bar.begin("omp")
+        bar.reach(2, 4)
+        bar.begin("writing")
+    last = screen.getvalue().rpartition("writing")[2]
+    assert last
+    assert "%" not in last
