@@ -116,7 +116,12 @@ def open_entry(entry: ModelConfig, protocol: Protocol) -> OpenedModel:
 
 
 def own_device(given: str) -> str:
-    """The device that lm-eval's `--device` names, but of several processes each has its own GPU."""
+    """The device that lm-eval's `--device` names, but of several processes each has its own GPU.
+
+    `cuda:0` is what lm-eval's command gives where nobody asked for a device.
+    """
+    if given == "cuda:0" and not torch.cuda.is_available():
+        return "auto"
     return given.partition(":")[0] if "LOCAL_RANK" in os.environ else given
 
 
