@@ -83,11 +83,15 @@ def test_an_interrupt_leaves_nothing_and_is_said_to_begin_anew(
     tiny_model: Path,
     here: Path,
     monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
     sent: signal.Signals,
 ) -> None:
     def interrupted(*given: object) -> None:
         os.kill(os.getpid(), sent)
 
+    # A process that was started in the background may ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     monkeypatch.setattr("suite.pipelines.transplant.save_folder", interrupted)
     result = call(tiny_model_bos, tiny_model, "--method", "mean")
     assert result.exit_code == INTERRUPTED
