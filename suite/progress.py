@@ -28,7 +28,7 @@ class _RateColumn(ProgressColumn):
         return Text(f"{task.speed:.1f}/s" if task.speed else "-/s", style="dim")
 
 
-def _bar(console: Console, rate: ProgressColumn) -> Progress:
+def progress_bar(console: Console, rate: ProgressColumn) -> Progress:
     """A bar that is not drawn where there is no terminal, and leaves nothing behind."""
     return Progress(
         TextColumn("{task.description}", markup=False),
@@ -52,7 +52,7 @@ class RunProgress:
         self.num_pairs = num_pairs
         self.pair = 0
         self._last_line = 0.0
-        self._bar = _bar(console, _RateColumn())
+        self._bar = progress_bar(console, _RateColumn())
         self._task = self._bar.add_task("", total=None)
         self._label = ""
         self._done = 0
@@ -105,7 +105,7 @@ class DocumentProgress:
         self._label = label
         self._total = total
         rate = TextColumn("{task.fields[rate]}", style="dim", markup=False)
-        self._bar = _bar(console, rate)
+        self._bar = progress_bar(console, rate)
         self._task = self._bar.add_task(label, total=total, rate="")
         self.num_done = 0
         self.begin(0)

@@ -30,7 +30,6 @@ class TokenBudget:
     def for_device(cls, device: torch.device, num_read: int | None = None) -> TokenBudget:
         """The usual budget of a device, or as many new tokens as given."""
         if device.type == "cpu":
-            # Larger batches made nothing faster on a processor.
             size = num_read or 1024
             return cls(size, 8 * size)
         size = num_read or 16384

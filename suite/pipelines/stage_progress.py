@@ -6,9 +6,9 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import TaskProgressColumn
 
-from suite.progress import SECONDS_BETWEEN_LINES
+from suite.progress import SECONDS_BETWEEN_LINES, progress_bar
 
 
 class StageProgress:
@@ -17,17 +17,7 @@ class StageProgress:
     def __init__(self, console: Console) -> None:
         """Say where it is drawn."""
         self.console = console
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            TaskProgressColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+        self._bar = progress_bar(console, TaskProgressColumn())
         self._task = self._bar.add_task("", total=None)
         self._label = ""
         self._done = 0

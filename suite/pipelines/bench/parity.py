@@ -38,10 +38,9 @@ OUR_BEGIN_TOKENS = "add_bos_token=False"
 # What is compared with lm-eval's own: its backend as we call it, the engine, an ensemble of one.
 OurBackend = Literal["hf", "suite", "suite-ensemble"]
 
-# The engine adds numbers in another order: nats for each log-likelihood, and for long texts a share
-# of the total. Most are within 1e-4, but float32 itself is further than that from float64 on some
-# texts of a small model.
-TOLERANCE, ROLLING_TOLERANCE = 1e-3, 1e-6
+# The engine adds numbers in another order: nats for each log-likelihood in float32, and for long
+# texts a share of the total.
+TOLERANCE, ROLLING_TOLERANCE = 1e-4, 1e-6
 
 Answers = dict[tuple[int, int, int], tuple[str, ...]]
 Samples = list[dict[str, Any]]

@@ -157,11 +157,11 @@ def test_only_rolling_text_under_hfs_begin_tokens_may_differ(
 
 
 def test_hf_must_be_identical_and_the_engine_within_rounding() -> None:
-    near = compare([sample(0, [(-1.5, True)])], [sample(0, [(-1.5005, True)])])
+    near = compare([sample(0, [(-1.5, True)])], [sample(0, [(-1.50005, True)])])
     assert (near.num_different, near.num_apart) == (1, 0)
     assert not near.agrees
     assert replace(near, backend="suite").agrees
-    for theirs in [(-1.502, True), (-1.5, False)]:
+    for theirs in [(-1.5002, True), (-1.5, False)]:
         apart = compare([sample(0, [(-1.5, True)])], [sample(0, [theirs])])
         assert apart.num_apart == 1
         assert not replace(apart, backend="suite-ensemble").agrees
