@@ -7,22 +7,31 @@ Legend: B rows, N groups (at most as many as chunks).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, ValidationInfo, field_validator, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
 from suite.align.boundaries import DEFAULT_GAMMA
-from suite.distill.losses.contract import LossConfig, LossContext, Needs
+from suite.align.collate import DistillBatch
+from suite.distill.losses.contract import LossConfig, LossContext, LossModule, Needs
 from suite.distill.losses.divergences import (
     DEFAULT_BINARIZATION_TEMPERATURE,
     DEFAULT_EPSILON,
     DIVERGENCES,
     settings_problem,
 )
-from suite.distill.losses.groups import group_chunks, log_weights, side_chunks, weights_problem
-from suite.distill.signals import LossInputs, LossTerm
+from suite.distill.losses.groups import (
+    SideChunks,
+    count_groups,
+    group_chunks,
+    log_weights,
+    side_chunks,
+    weights_problem,
+)
+from suite.distill.signals import LossInputs, LossTerm, TeacherSignal
 from suite.errors import ConfigError
 from suite.shapes import check_shapes
 
@@ -142,6 +151,16 @@ class AlmConfig(LossConfig):
         """A teacher's log-probabilities; a stored one suffices."""
         return Needs(teacher=True)
 
+    @property
+    def gradient_scale(self) -> float:
+        """The binarization temperature, which the gradient shrinks with."""
+        return self.binarization_temperature or 1.0
+
+    @property
+    def closing_gamma(self) -> float:
+        """The boundary probability above which a chunk closes a group."""
+        return DEFAULT_GAMMA if self.gamma is None else self.gamma
+
     def build(self, context: LossContext) -> AlmLoss:
         """The module.
 
@@ -152,7 +171,7 @@ class AlmConfig(LossConfig):
         return AlmLoss(self)
 
 
-class AlmLoss(nn.Module):
+class AlmLoss(LossModule):
     """The ALM loss of a batch; its count is the groups."""
 
     def __init__(self, config: AlmConfig) -> None:
@@ -163,14 +182,13 @@ class AlmLoss(nn.Module):
     def forward(self, inputs: LossInputs) -> LossTerm:
         """The sum over the batch's groups."""
         config, batch = self.config, inputs.batch
-        pairs = zip(inputs.teachers, batch.teachers, strict=True)
         groups = group_chunks(
             side_chunks(inputs.student.log_probs, batch.student),
-            [side_chunks(signal.log_probs, side) for signal, side in pairs],
+            teacher_chunks(inputs.teachers, batch),
             batch,
             merge=config.merge,
             append=config.append,
-            gamma=DEFAULT_GAMMA if config.gamma is None else config.gamma,
+            gamma=config.closing_gamma,
             teacher_weights=config.teacher_weights,
         )
         loss = alm_loss(
@@ -182,3 +200,19 @@ class AlmLoss(nn.Module):
             epsilon=config.epsilon,
         )
         return LossTerm(loss, groups.mask.sum())
+
+    def count(self, batch: DistillBatch, teachers: Sequence[TeacherSignal]) -> Tensor:
+        """The batch's groups: where they end is the teachers' choice alone."""
+        return count_groups(
+            teacher_chunks(teachers, batch),
+            batch,
+            merge=self.config.merge,
+            gamma=self.config.closing_gamma,
+            teacher_weights=self.config.teacher_weights,
+        )
+
+
+def teacher_chunks(teachers: Sequence[TeacherSignal], batch: DistillBatch) -> list[SideChunks]:
+    """What each teacher says about the chunks of a batch."""
+    pairs = zip(teachers, batch.teachers, strict=True)
+    return [side_chunks(signal.log_probs, side) for signal, side in pairs]

@@ -6,13 +6,16 @@ Legend: D teacher's hidden size.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field
 from torch import Tensor, nn
 
+from suite.align.collate import DistillBatch
 from suite.config import Config
+from suite.distill.signals import LossInputs, LossTerm, TeacherSignal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +76,27 @@ class LossConfig(Config, ABC):
     def needs(self) -> Needs:
         """What the loss reads."""
 
+    @property
+    def gradient_scale(self) -> float:
+        """What makes its gradient as large as a cross-entropy's, or nearly so."""
+        return 1.0
+
     @abstractmethod
-    def build(self, context: LossContext) -> nn.Module:
-        """The module: `LossInputs` in, `LossTerm` out; its state goes into the checkpoint.
+    def build(self, context: LossContext) -> LossModule:
+        """The module; its state goes into the checkpoint.
 
         Raises:
             ConfigError: The settings do not fit the models.
         """
+
+
+class LossModule(nn.Module, ABC):
+    """A loss of a batch: a sum and what it is over."""
+
+    @abstractmethod
+    def forward(self, inputs: LossInputs) -> LossTerm:
+        """The sum, with gradient, and the count."""
+
+    @abstractmethod
+    def count(self, batch: DistillBatch, teachers: Sequence[TeacherSignal]) -> Tensor:
+        """The count alone, int64 scalar: a step knows all counts before its first student pass."""

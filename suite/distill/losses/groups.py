@@ -110,18 +110,54 @@ def group_chunks(
     """
     _check_sides((student, *teachers), batch)
     logs = log_weights(teacher_weights, len(teachers))
-    if merge:
-        boundaries = [_boundary(teacher, "merge") for teacher in teachers]
-        closing = _mixture(boundaries, logs)
-        groups = merge_groups(closing, batch.chunk_mask, batch.always_closes, gamma=gamma)
-    else:
-        own = torch.arange(batch.chunk_mask.shape[1], device=batch.chunk_mask.device)
-        groups = torch.where(batch.chunk_mask, own, -1)
+    groups = _group_index(teachers, batch, merge, gamma, logs)
     return ChunkLogProbs(
         student=_grouped(student, groups, append),
         teacher=_mixture([_grouped(teacher, groups, append) for teacher in teachers], logs),
         mask=_counted_groups(groups, batch.in_completion),
     )
+
+
+def count_groups(
+    teachers: Sequence[SideChunks],
+    batch: DistillBatch,
+    *,
+    merge: bool = True,
+    gamma: float = DEFAULT_GAMMA,
+    teacher_weights: Sequence[float] | None = None,
+) -> Tensor:
+    """How many groups `group_chunks` counts, which no student is needed for; int64 scalar.
+
+    Args:
+        teachers: Their chunks, one or more.
+        batch: For its masks.
+        merge: As in `group_chunks`, like what follows.
+        gamma: The boundary probability that closes a group.
+        teacher_weights: Above 0, summing to 1.
+
+    Raises:
+        ShapeError: The tensors do not belong together.
+        ConfigError: As in `group_chunks`.
+    """
+    _check_sides(teachers, batch)
+    logs = log_weights(teacher_weights, len(teachers))
+    groups = _group_index(teachers, batch, merge, gamma, logs)
+    return _counted_groups(groups, batch.in_completion).sum()
+
+
+def _group_index(
+    teachers: Sequence[SideChunks],
+    batch: DistillBatch,
+    merge: bool,
+    gamma: float,
+    logs: Sequence[float],
+) -> Tensor:
+    """The group of each chunk, int64 [B, N]; -1 for none."""
+    if merge:
+        closing = _mixture([_boundary(teacher, "merge") for teacher in teachers], logs)
+        return merge_groups(closing, batch.chunk_mask, batch.always_closes, gamma=gamma)
+    own = torch.arange(batch.chunk_mask.shape[1], device=batch.chunk_mask.device)
+    return torch.where(batch.chunk_mask, own, -1)
 
 
 def log_weights(teacher_weights: Sequence[float] | None, num_teachers: int) -> tuple[float, ...]:

@@ -8,14 +8,16 @@ Legend: B rows, T tokens of one side, N chunks, D hidden size.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from suite.distill.losses.contract import LossConfig, LossContext, Needs
-from suite.distill.signals import LossInputs, LossTerm
+from suite.align.collate import DistillBatch
+from suite.distill.losses.contract import LossConfig, LossContext, LossModule, Needs
+from suite.distill.signals import LossInputs, LossTerm, TeacherSignal
 from suite.errors import ConfigError
 from suite.shapes import check_shapes
 
@@ -162,7 +164,7 @@ class HiddenStateConfig(LossConfig):
         return HiddenStateLoss(mean_square, student_size if self.projection else None)
 
 
-class HiddenStateLoss(nn.Module):
+class HiddenStateLoss(LossModule):
     """The hidden-state loss of a batch; its count is the chunks, unmerged, begin tokens included.
 
     Prompts count, too: completions are read off the states behind them. The first teacher is the
@@ -191,4 +193,8 @@ class HiddenStateLoss(nn.Module):
             student = self.projection(student.to(self.projection.weight.dtype))
         teacher = states_at(hidden, batch.teacher.chunk_last)
         loss = hidden_state_loss(student, teacher, batch.hidden_mask, self.mean_square)
-        return LossTerm(loss, batch.hidden_mask.sum())
+        return LossTerm(loss, self.count(batch, inputs.teachers))
+
+    def count(self, batch: DistillBatch, teachers: Sequence[TeacherSignal]) -> Tensor:
+        """The batch's chunks."""
+        return batch.hidden_mask.sum()

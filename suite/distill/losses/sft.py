@@ -5,13 +5,15 @@ Legend: B rows, Ts student tokens.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from suite.distill.losses.contract import LossConfig, LossContext, Needs
-from suite.distill.signals import LossInputs, LossTerm
+from suite.align.collate import DistillBatch
+from suite.distill.losses.contract import LossConfig, LossContext, LossModule, Needs
+from suite.distill.signals import LossInputs, LossTerm, TeacherSignal
 from suite.shapes import check_shapes
 
 
@@ -53,10 +55,15 @@ class SftConfig(LossConfig):
         return SftLoss()
 
 
-class SftLoss(nn.Module):
+class SftLoss(LossModule):
     """The cross-entropy of a batch; its count is the tokens that losses count."""
 
     def forward(self, inputs: LossInputs) -> LossTerm:
         """The sum over the student's tokens."""
         mask = inputs.batch.student.loss_mask
-        return LossTerm(sft_loss(inputs.student.log_probs.token, mask), mask.sum())
+        loss = sft_loss(inputs.student.log_probs.token, mask)
+        return LossTerm(loss, self.count(inputs.batch, inputs.teachers))
+
+    def count(self, batch: DistillBatch, teachers: Sequence[TeacherSignal]) -> Tensor:
+        """The student's tokens that losses count."""
+        return batch.student.loss_mask.sum()
