@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from suite.distill.losses.contract import LossConfig
-from suite.errors import ConfigError, ModelError
+from suite.errors import ModelError
+from suite.models.trunk import transformer_blocks
 
 _LEAST_NORM = 1e-8
 
@@ -57,40 +58,21 @@ def gradmag_weights(
     return {name: kept[name] if name in kept else inverse[name] * left for name in names}
 
 
-def check_gradmag(losses: Sequence[LossConfig], where: str) -> None:
-    """Refuse weights of the user's under `gradmag`, which have no effect there.
-
-    Raises:
-        ConfigError: A loss has one.
-    """
-    for number, loss in enumerate(losses):
-        if loss.weight is not None:
-            raise ConfigError(
-                f"{where}: losses[{number}].weight has no effect with balance gradmag, which weighs"
-                " losses by their gradients; leave it out, or set balance to fixed"
-            )
-
-
 def last_block_parameters(trunk: nn.Module) -> list[nn.Parameter]:
     """The trained parameters of the last transformer block.
 
     Args:
-        trunk: A model without its head; its longest list of modules are the blocks.
+        trunk: A model without its head.
 
     Raises:
-        ModelError: There is no such list, or nothing in its last block is trained.
+        ModelError: There are no blocks, or nothing in the last one is trained.
     """
-    lists = [module for module in trunk.modules() if isinstance(module, nn.ModuleList)]
-    blocks: Any = max(lists, key=len, default=None)
-    if not blocks:
-        raise ModelError(
-            f"{type(trunk).__name__} has no list of transformer blocks, which balance gradmag"
-            " needs; set balance to fixed"
-        )
-    found = [parameter for parameter in blocks[-1].parameters() if parameter.requires_grad]
+    blocks = transformer_blocks(trunk)
+    last = [] if not blocks else list(blocks[-1].parameters())
+    found = [parameter for parameter in last if parameter.requires_grad]
     if not found:
         raise ModelError(
-            f"nothing is trained in the last block of {type(trunk).__name__}, whose gradients"
+            f"{type(trunk).__name__} has no last transformer block that is trained, whose gradients"
             " balance gradmag needs; set balance to fixed"
         )
     return found

@@ -37,6 +37,12 @@ def trunk_of(model: Any) -> Any:
     return inner.get_decoder()
 
 
+def transformer_blocks(trunk: Any) -> list[Any]:
+    """A trunk's blocks: its longest list of modules; empty where there is none."""
+    lists = [module for module in trunk.modules() if isinstance(module, torch.nn.ModuleList)]
+    return list(max(lists, key=len, default=[]))
+
+
 def hidden_states(trunk: Any, ids: Tensor, position_ids: Tensor) -> Tensor:
     """States after the final norm.
 

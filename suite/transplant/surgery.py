@@ -53,13 +53,21 @@ def replace_embeddings(
         head = model.get_output_embeddings()
         model.get_input_embeddings().weight.copy_(rows)
         if is_tied and untie:
-            head.weight = torch.nn.Parameter(rows.clone())
-            for config in (model.config, model.config.get_text_config()):
-                config.tie_word_embeddings = False
+            untie_embeddings(model)
         elif not is_tied:
             head.weight.copy_(output)
         if new_bias is not None:
             head.bias.copy_(new_bias)
+
+
+def untie_embeddings(model: Any) -> None:
+    """Give a model's tied embeddings two matrices, at first equal, in place."""
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if head.weight is not embedding.weight:
+        return
+    head.weight = torch.nn.Parameter(embedding.weight.detach().clone())
+    for config in (model.config, model.config.get_text_config()):
+        config.tie_word_embeddings = False
 
 
 def _new_rows(

@@ -1,0 +1,61 @@
+"""Several processes and one student: copied by DDP or cut by FSDP2, as a launcher started them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import nn
+
+from suite.distill.student import Student
+from suite.models.trunk import transformer_blocks
+
+
+@dataclass(frozen=True, eq=False)
+class Distributed:
+    """A student as the processes share it.
+
+    Attributes:
+        wrapped: What a step calls.
+        is_sharded: Parameters are cut over the processes.
+    """
+
+    wrapped: nn.Module
+    is_sharded: bool
+
+
+def open_accelerator(device: str) -> Any:
+    """Join the processes that `accelerate launch` or torchrun started; alone, none.
+
+    Mixed precision and accumulation are the step's own.
+
+    Args:
+        device: From `pick_device`.
+    """
+    from accelerate import Accelerator
+
+    return Accelerator(cpu=device == "cpu", mixed_precision="no")
+
+
+def distribute(
+    accelerator: Any, student: Student, sharding: Literal["ddp", "fully_shard"]
+) -> Distributed:
+    """Share a student out.
+
+    Args:
+        accelerator: From `open_accelerator`.
+        student: On this process's device.
+        sharding: How.
+    """
+    if accelerator.num_processes == 1:
+        return Distributed(student, is_sharded=False)
+    if sharding == "fully_shard":
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
+        mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
+        for block in transformer_blocks(student.trunk):
+            fully_shard(block, mesh=mesh)
+        fully_shard(student, mesh=mesh)
+        return Distributed(student, is_sharded=True)
+    return Distributed(accelerator.prepare_model(student), is_sharded=False)

@@ -1,0 +1,282 @@
+"""`suite transfer` and `suite distill`: from a recipe to a trained student."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from suite.distill.checkpoint import list_checkpoints
+from suite.distill.distribute import open_accelerator
+from suite.distill.state import TrainingState
+from suite.distill.train import train
+from suite.distill.training_log import TrainingLog
+from suite.errors import ConfigError, SuiteError, is_out_of_memory
+from suite.files import write_atomically
+from suite.models.checkpoint_folder import step_folder
+from suite.models.entry import ModelConfig
+from suite.models.loading import pick_device, release_memory
+from suite.models.resolve import resolve
+from suite.models.sources import Source
+from suite.pipelines.cache_inputs import only_run_in
+from suite.pipelines.recipe_changes import changed_keys, describe_change, resolved
+from suite.pipelines.training_benchmark import run_short_benchmark
+from suite.pipelines.training_evaluation import HeldOut
+from suite.pipelines.training_facts import checkpoint_facts, reading_notes, run_facts
+from suite.pipelines.training_inputs import AnyRecipe, TrainingInputs, open_training
+from suite.pipelines.training_recipe import TransferRecipe
+from suite.pipelines.training_session import Files, Session, open_session
+from suite.pipelines.training_start import make_start
+from suite.pipelines.training_text import training_text
+
+RECIPE_NAME = "recipe.json"
+FIRST_STAGE = "first_stage"
+
+Facts = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What to train, and where.
+
+    Attributes:
+        recipe: What to train.
+        name: The recipe's short name.
+        output: The run's folder.
+        resume: Go on from the newest checkpoint in it.
+        checkpoint: Go on from this one instead.
+    """
+
+    recipe: AnyRecipe
+    name: str
+    output: Path
+    resume: bool = False
+    checkpoint: Path | None = None
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run that ended, or was asked to stop.
+
+    Attributes:
+        folder: The run's.
+        checkpoint: Its newest checkpoint.
+        state: Where it is.
+        facts: Labels and values.
+        notes: What a user should know; a sentence each.
+        was_interrupted: It has not reached its last step.
+    """
+
+    folder: Path
+    checkpoint: Path
+    state: TrainingState
+    facts: Facts = ()
+    notes: tuple[str, ...] = ()
+    was_interrupted: bool = False
+
+
+@dataclass(eq=False)
+class StopRequest:
+    """Whether this process was told to save and stop: SIGTERM, SIGUSR1, or Ctrl-C once."""
+
+    is_set: bool = False
+    _former: dict[int, Any] = field(default_factory=dict)
+
+    def __enter__(self) -> StopRequest:
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+            self._former[number] = signal.signal(number, self._set)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+
+    def _set(self, number: int, frame: Any) -> None:
+        if self.is_set and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.is_set = True
+
+
+def train_recipe(options: TrainingOptions, *, console: Console | None = None) -> TrainedRun:
+    """Train a recipe's student; what is saved is kept whatever happens.
+
+    Args:
+        options: What to train, and where.
+        console: For progress; None for standard error.
+
+    Raises:
+        SuiteError: One sentence.
+    """
+    recipe, run = options.recipe, options.output.absolute()
+    console = console or Console(stderr=True)
+    device_name = pick_device(recipe.training.device)
+    accelerator = open_accelerator(device_name)
+    is_first = bool(accelerator.is_main_process)
+    if not is_first:
+        console = Console(quiet=True)
+    saved = _starting_point(options, run)
+    with _holding(run, is_first):
+        if is_first:
+            write_atomically(run / RECIPE_NAME, json.dumps(resolved(recipe), indent=1) + "\n")
+        with StopRequest() as stop:
+            stage = _first_stage(options, run, console)
+            if stage is not None and stage.was_interrupted:
+                return TrainedRun(run, stage.checkpoint, stage.state, was_interrupted=True)
+            teachers = _teachers(recipe, stage)
+            device = torch.device(device_name)
+            if accelerator.num_processes > 1:
+                device = accelerator.device
+            data, notes = training_text(recipe, teachers, device, accelerator, console)
+            inputs = open_training(recipe, data, teachers)
+            with accelerator.main_process_first():
+                files = Files(run, _start(inputs, run, console), saved)
+            with _memory_named(recipe):
+                session = open_session(inputs, files, accelerator, device)
+                trained = _train(session, options, stop, console)
+            return replace(trained, notes=(*notes, *trained.notes))
+
+
+def _train(
+    session: Session, options: TrainingOptions, stop: StopRequest, console: Console
+) -> TrainedRun:
+    """Train an opened session to its end."""
+    recipe, run = session.inputs.recipe, session.files.run
+    num_steps = _num_steps(session.inputs, console)
+    held_out = HeldOut(session) if recipe.evaluation.data is not None else None
+
+    def evaluate(step: int) -> Mapping[str, Any]:
+        found = dict(held_out(step)) if held_out is not None else {}
+        if held_out is not None:
+            held_out.tell(log.console, step)
+        return found
+
+    def facts(state: TrainingState) -> dict[str, Any]:
+        figures = held_out.figures if held_out is not None else {}
+        return checkpoint_facts(session.inputs, state, figures, options.name)
+
+    log = TrainingLog(run, console, num_steps, from_step=session.state.step)
+    described = session.training_run(
+        num_steps, evaluate if held_out else None, lambda: stop.is_set, facts
+    )
+    with log:
+        state = train(described, session.state, log)
+    checkpoint = step_folder(run, state.step)
+    was_interrupted = state.step < num_steps
+    if not was_interrupted and session.is_first:
+        run_short_benchmark(recipe, checkpoint, run, console)
+    return TrainedRun(
+        run,
+        checkpoint,
+        state,
+        run_facts(session.inputs, state, num_steps),
+        reading_notes(session.reader),
+        was_interrupted,
+    )
+
+
+def _starting_point(options: TrainingOptions, run: Path) -> Path | None:
+    """The checkpoint to go on from; None for a new run.
+
+    Raises:
+        ConfigError: The folder holds a run and nobody said to go on, there is nothing to go on
+            from, or the recipe is another one.
+    """
+    found = list_checkpoints(run)
+    goes_on = options.resume or options.checkpoint is not None
+    before = run / RECIPE_NAME
+    if before.is_file() and goes_on:
+        begun = json.loads(before.read_text(encoding="utf-8"))
+        changes = changed_keys(begun, resolved(options.recipe))
+        if changes:
+            raise ConfigError(describe_change(run, changes))
+    if options.checkpoint is not None:
+        return options.checkpoint
+    if found and not goes_on:
+        raise ConfigError(
+            f"{run} holds a run that is saved up to step {found[-1].step}; give --resume to go on,"
+            " or another --output"
+        )
+    return found[-1].folder if found else None
+
+
+def _first_stage(options: TrainingOptions, run: Path, console: Console) -> TrainedRun | None:
+    """The run of the recipe's first stage, made or gone on with; None where it has none."""
+    stage = options.recipe.first_stage
+    if stage is None:
+        return None
+    folder = run / FIRST_STAGE
+    console.print(f"first stage: {stage.title}", markup=False, highlight=False)
+    made = train_recipe(
+        TrainingOptions(stage, f"{options.name}, first stage", folder, resume=True), console=console
+    )
+    release_memory()
+    return made
+
+
+def _teachers(recipe: AnyRecipe, stage: TrainedRun | None) -> tuple[ModelConfig, ...]:
+    """Who teaches: of a transfer the model itself."""
+    if stage is not None:
+        source = Source(path=stage.checkpoint)
+        return (ModelConfig(name="first stage", source=source, device=recipe.training.device),)
+    if isinstance(recipe, TransferRecipe):
+        assert recipe.model is not None
+        return (recipe.model,)
+    return recipe.teachers
+
+
+def _start(inputs: TrainingInputs, run: Path, console: Console) -> Path:
+    """The folder with the student before training."""
+    recipe = inputs.recipe
+    if isinstance(recipe, TransferRecipe):
+        return make_start(recipe, inputs.teachers[0], run, console)
+    return resolve(recipe.student).folder
+
+
+def _num_steps(inputs: TrainingInputs, console: Console) -> int:
+    """Steps of the whole run; epochs are counted by reading them."""
+    training = inputs.recipe.training
+    if training.steps is not None:
+        return training.steps
+    assert training.epochs is not None
+    console.print("counting the rows of the text", markup=False, highlight=False)
+    rows = inputs.training_rows(
+        inputs.document_reader(), is_stored=inputs.recipe.teacher_cache is not None
+    )
+    return rows.num_steps(training.epochs, training.rows_per_step)
+
+
+@contextmanager
+def _holding(run: Path, is_first: bool) -> Iterator[None]:
+    """The run's folder locked by its first process."""
+    if not is_first:
+        yield
+        return
+    with only_run_in(run):
+        yield
+
+
+@contextmanager
+def _memory_named(recipe: AnyRecipe) -> Iterator[None]:
+    """Says what to change where memory does not suffice.
+
+    Raises:
+        SuiteError: In place of what PyTorch raises.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        training = recipe.training
+        size = training.rows_per_pass or training.rows_per_step
+        raise SuiteError(
+            f"out of memory with {size} rows of {recipe.pack.length} tokens in a pass; set"
+            " training.rows_per_pass lower, or training.gradient_checkpointing: true"
+        ) from error

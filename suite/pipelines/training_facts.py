@@ -1,0 +1,106 @@
+"""What is told of a training run: in a checkpoint's manifest, and at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from suite.align.documents import DocumentReader
+from suite.distill.state import TrainingState
+from suite.models.entry import ModelConfig
+from suite.models.manifest import has_manifest, read_facts
+from suite.models.resolve import resolve
+from suite.pipelines.recipe_changes import resolved
+from suite.pipelines.training_inputs import AnyRecipe, TrainingInputs
+from suite.pipelines.training_recipe import TransferRecipe
+from suite.pipelines.training_start import START
+
+Facts = tuple[tuple[str, str], ...]
+
+
+def checkpoint_facts(
+    inputs: TrainingInputs, state: TrainingState, figures: Mapping[str, Any], name: str
+) -> dict[str, Any]:
+    """What a checkpoint's manifest says: enough for a model card and for tables.
+
+    Args:
+        inputs: For the recipe and the models.
+        state: Where the run is.
+        figures: Of the last held-out measurement; empty for none.
+        name: The recipe's short name.
+    """
+    recipe = inputs.recipe
+    facts = {
+        "command": recipe.kind,
+        "title": recipe.title,
+        "name": name,
+        "recipe": resolved(recipe),
+        "sources": sources(inputs),
+        "model_types": model_types(inputs),
+        "weights": f"float32, {recipe.kind} by {losses(recipe)}, step {state.step:,}",
+        "figures": dict(figures),
+        "step": state.step,
+        "num_student_tokens": state.num_student_tokens,
+        "num_bytes": state.num_bytes,
+    }
+    if recipe.train == "lora":
+        facts["base"] = START
+    return facts
+
+
+def sources(inputs: TrainingInputs) -> dict[str, str]:
+    """Where the models come from, by their part in it."""
+    recipe = inputs.recipe
+    if isinstance(recipe, TransferRecipe):
+        return {
+            "model": str(inputs.teachers[0].source),
+            "tokenizer": str(recipe.target_tokenizer),
+        }
+    names = {"student": str(recipe.student.source)}
+    numbers = range(1, len(inputs.teachers) + 1)
+    for number, teacher in zip(numbers, inputs.teachers, strict=True):
+        key = "teacher" if len(inputs.teachers) == 1 else f"teacher {number}"
+        names[key] = str(teacher.source)
+    return names
+
+
+def model_types(inputs: TrainingInputs) -> list[str]:
+    """The types of all models that went into the student, those of their own teachers too."""
+    entries = list(inputs.teachers)
+    if not isinstance(inputs.recipe, TransferRecipe):
+        entries.append(inputs.recipe.student)
+    return sorted({kind for entry in entries for kind in _types_of(entry)})
+
+
+def losses(recipe: AnyRecipe) -> str:
+    """The names of the losses."""
+    return " + ".join(loss.name for loss in recipe.losses)
+
+
+def run_facts(inputs: TrainingInputs, state: TrainingState, num_steps: int) -> Facts:
+    """Labels and values of a run for the terminal."""
+    recipe = inputs.recipe
+    return (
+        ("recipe", recipe.title),
+        *sources(inputs).items(),
+        ("losses", losses(recipe)),
+        ("steps", f"{state.step:,} of {num_steps:,}"),
+        ("text", f"{state.num_bytes:,} bytes"),
+        ("tokens", f"{state.num_teacher_tokens:,} teacher, {state.num_student_tokens:,} student"),
+    )
+
+
+def reading_notes(reader: DocumentReader) -> tuple[str, ...]:
+    """What was not read, and why."""
+    return (*reader.counts.reasons, *reader.counts.warnings)
+
+
+def _types_of(entry: ModelConfig) -> set[str]:
+    from transformers import AutoConfig
+
+    folder = resolve(entry).folder
+    found = {str(AutoConfig.from_pretrained(folder).model_type)}
+    for place in (folder, folder.parent):
+        if has_manifest(place):
+            found |= set(read_facts(place).get("model_types", []))
+    return found
