@@ -42,6 +42,10 @@ class CacheError(SuiteError):
     """A stored teacher that is damaged, unfinished or made for something else."""
 
 
+class CheckpointError(SuiteError):
+    """A training run that cannot be saved, or a saved one that cannot be read."""
+
+
 class RecordError(SuiteError):
     """A result file that cannot be read."""
 

@@ -1,6 +1,6 @@
-"""Chunks of a conversation that two sides render with different chat templates.
+"""Chunks of a conversation that its sides render with different chat templates.
 
-The messages' contents are the same text on both sides and are aligned; special tokens between them
+The messages' contents are the same text on all sides and are aligned; special tokens between them
 are matched by role; what else a template writes has no counterpart, belongs to no chunk and is
 counted.
 
@@ -9,12 +9,13 @@ Legend: T tokens of one side, N chunks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from suite.align.chunks import ChunkAlignment, align_chunks, align_sides
+from suite.align.chunks import ChunkAlignment, align_all, align_sides, all_spans
 from suite.align.special import Side
 from suite.errors import AlignmentError
 from suite.text.chat import ChatEncoding
@@ -26,22 +27,39 @@ def align_chats(teacher: ChatEncoding, student: ChatEncoding) -> ChunkAlignment:
     Raises:
         AlignmentError: The two hold different messages.
     """
-    if teacher.encoding.text == student.encoding.text:
-        return align_chunks(teacher.encoding, student.encoding)
-    _check_contents(teacher, student)
-    sides, reaches = zip(*map(_content_side, (teacher, student)), strict=True)
-    alignment = align_sides(sides, [teacher.encoding])[0]
-    is_sound = ~_holds_any(alignment.teacher_spans, reaches[0])
-    is_sound &= ~_holds_any(alignment.student_spans, reaches[1])
-    return replace(
-        alignment,
-        teacher_spans=alignment.teacher_spans[is_sound],
-        student_spans=alignment.student_spans[is_sound],
-        byte_spans=alignment.byte_spans[is_sound],
-        num_broken=alignment.num_broken + int(np.count_nonzero(~is_sound)),
-        num_template_bytes_teacher=teacher.num_template_bytes,
-        num_template_bytes_student=student.num_template_bytes,
+    return align_all_chats([teacher], student)[0]
+
+
+def align_all_chats(
+    teachers: Sequence[ChatEncoding], student: ChatEncoding
+) -> list[ChunkAlignment]:
+    """The chunks that several teachers and a student all delimit: one alignment a teacher.
+
+    Raises:
+        AlignmentError: A teacher holds other messages than the student.
+    """
+    encodings = [teacher.encoding for teacher in teachers]
+    if all(encoding.text == student.encoding.text for encoding in encodings):
+        return align_all(encodings, student.encoding)
+    for teacher in teachers:
+        _check_contents(teacher, student)
+    sides, reaches = zip(*map(_content_side, (*teachers, student)), strict=True)
+    found = align_sides(sides, encodings)
+    is_sound = ~np.logical_or.reduce(
+        [_holds_any(spans, reach) for spans, reach in zip(all_spans(found), reaches, strict=True)]
     )
+    return [
+        replace(
+            one,
+            teacher_spans=one.teacher_spans[is_sound],
+            student_spans=one.student_spans[is_sound],
+            byte_spans=one.byte_spans[is_sound],
+            num_broken=one.num_broken + int(np.count_nonzero(~is_sound)),
+            num_template_bytes_teacher=teacher.num_template_bytes,
+            num_template_bytes_student=student.num_template_bytes,
+        )
+        for one, teacher in zip(found, teachers, strict=True)
+    ]
 
 
 def _content_side(chat: ChatEncoding) -> tuple[Side, NDArray[np.bool_]]:

@@ -79,7 +79,7 @@ def collate(
     Args:
         rows: At least one.
         teacher_pad_id: Any id the teacher's embedding has; nothing depends on it.
-        student_pad_id: The same for the student.
+        student_pad_id: The same for the student. Further teachers are padded with 0.
         multiple_of: Widths are rounded up to a multiple, for compiled code.
     """
     num_chunks = _width([len(row.chunks.is_begin) for row in rows], multiple_of)
@@ -101,6 +101,14 @@ def collate(
         always_closes=_pad([row.chunks.closes for row in rows], num_chunks),
         in_completion=_pad([row.chunks.in_completion for row in rows], num_chunks),
         chunk_bytes=_pad([row.chunks.num_bytes for row in rows], num_chunks).long(),
+        more_teachers=tuple(
+            _side(sides, spans, (0, multiple_of, num_chunks))
+            for sides, spans in zip(
+                zip(*(row.more_teachers for row in rows), strict=True),
+                zip(*(row.chunks.more_teacher_spans for row in rows), strict=True),
+                strict=True,
+            )
+        ),
     )
 
 

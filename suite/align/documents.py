@@ -1,8 +1,9 @@
 """From a corpus to encodings and their chunks; what cannot be read exactly is counted.
 
-A document that the teacher cannot read is left out. One that only the student cannot read keeps its
-place: the teacher's rows do not depend on the student. What both sides must share bears on them and
-belongs to what identifies a stored teacher: the normal form, and the chat template.
+A document that the teacher cannot read is left out. One that only another side cannot read, the
+student or a further teacher, keeps its place: the teacher's rows do not depend on other sides. What
+all sides must share bears on them and belongs to what identifies a stored teacher: the normal form,
+and the chat template.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from suite.align.chats import align_chats
-from suite.align.chunks import ChunkAlignment, align_each
+from suite.align.chats import align_all_chats
+from suite.align.chunks import ChunkAlignment, align_all_each, all_spans
 from suite.align.coverage import Coverage, measure_coverage
 from suite.errors import TextError
 from suite.text.chat import ChatEncoding, encode_chat, pick_templates, template_warnings
@@ -24,6 +26,7 @@ from suite.text.encoding import Encoding
 from suite.text.tokenizers import OpenedTokenizer, SharedText, shared_text
 
 Ints = NDArray[np.int32]
+_Read = TypeVar("_Read")
 
 _BEGINNING = Position()
 # Short documents are worth one pass together; long ones would fill the memory.
@@ -33,26 +36,39 @@ _NUM_REASONS = 5
 
 
 @dataclass(frozen=True, eq=False)
-class StudentView:
-    """The student's side of a document.
+class SideView:
+    """A document as a side other than the teacher's reads it.
 
     Attributes:
         encoding: Its tokens.
-        alignment: The chunks.
+        spans: int32 [N, 2], its tokens of each chunk.
         completions: int32 [., 2], the bytes of its text that losses count; None for all.
-        contents: Of messages under two templates, the spans in the teacher's and the student's
-            text; None where both texts are the same.
+        contents: Of messages under two templates, the spans in the teacher's and in its own text;
+            None where both texts are the same.
     """
 
     encoding: Encoding
-    alignment: ChunkAlignment
+    spans: Ints
     completions: Ints | None = None
     contents: tuple[Ints, Ints] | None = None
 
 
 @dataclass(frozen=True, eq=False)
+class OtherSides:
+    """The sides of a document beside the teacher's, and the chunks that all sides share.
+
+    Attributes:
+        alignment: The chunks, as the teacher's and the student's tokens.
+        views: The sides of further teachers, then the student's.
+    """
+
+    alignment: ChunkAlignment
+    views: tuple[SideView, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class AlignedDocument:
-    """One document as both sides read it.
+    """One document as all sides read it.
 
     Attributes:
         number: Its place in the data.
@@ -60,7 +76,7 @@ class AlignedDocument:
         resume: The corpus position behind it.
         teacher: The teacher's tokens.
         completions: int32 [., 2], the bytes of the teacher's text that losses count; None for all.
-        student: The student's side; None if it cannot read the document.
+        others: The other sides; None if one of them cannot read the document.
     """
 
     number: int
@@ -68,7 +84,12 @@ class AlignedDocument:
     resume: Position
     teacher: Encoding
     completions: Ints | None
-    student: StudentView | None
+    others: OtherSides | None
+
+    @property
+    def student(self) -> SideView | None:
+        """The student's side, if all sides can read the document."""
+        return None if self.others is None else self.others.views[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +109,11 @@ class ReadCounts:
         num_documents: Seen.
         num_empty: Without text.
         num_unread_teacher: Left out, because the teacher cannot read them.
-        num_unread_student: Without a student's side, because only the student cannot read them.
+        num_unread_more_teachers: Without other sides, because a further teacher cannot read them.
+        num_unread_student: Without other sides, because only the student cannot read them.
         num_normalised: Changed by the shared normal form.
         num_changed: Characters that the normal form replaced.
-        coverage: Of all that both sides read.
+        coverage: Of all that every side reads, as teacher and student see it.
         reasons: The first sentences about documents that could not be read.
         warnings: What one side's chat template adds to conversations.
     """
@@ -99,6 +121,7 @@ class ReadCounts:
     num_documents: int = 0
     num_empty: int = 0
     num_unread_teacher: int = 0
+    num_unread_more_teachers: int = 0
     num_unread_student: int = 0
     num_normalised: int = 0
     num_changed: int = 0
@@ -113,13 +136,21 @@ class ReadCounts:
 
 
 class DocumentReader:
-    """Reads documents for a teacher and a student, and counts."""
+    """Reads documents for a teacher and a student, or for several teachers, and counts."""
 
-    def __init__(self, teacher: OpenedTokenizer, student: OpenedTokenizer) -> None:
-        """Both tokenizers may be the same."""
+    def __init__(
+        self,
+        teacher: OpenedTokenizer,
+        student: OpenedTokenizer,
+        more_teachers: Sequence[OpenedTokenizer] = (),
+    ) -> None:
+        """Tokenizers may be the same; the first teacher decides what is left out."""
         self.teacher = teacher
         self.student = student
+        self.more_teachers = tuple(more_teachers)
         self.counts = ReadCounts()
+        # As alignments have them: the student last.
+        self._sides = (teacher, *more_teachers, student)
 
     def read(
         self, documents: Iterable[tuple[Position, Document]], position: Position = _BEGINNING
@@ -143,63 +174,64 @@ class DocumentReader:
                     yield found
 
     def _read_texts(self, batch: list[_Item]) -> Iterator[AlignedDocument | None]:
-        sides = (self.teacher, self.student)
-        shared = [shared_text(item.document.text or "", sides) for item in batch]
+        shared = [shared_text(item.document.text or "", self._sides) for item in batch]
         self.counts.num_normalised += sum(item.num_changed > 0 for item in shared)
         self.counts.num_changed += sum(item.num_changed for item in shared)
         texts = [item.text for item in shared]
-        encodings = list(
-            zip(self.teacher.encode_each(texts), self.student.encode_each(texts), strict=True)
-        )
-        both = [pair for pair in encodings if all(isinstance(side, Encoding) for side in pair)]
-        alignments = iter(align_each(*zip(*both, strict=True)) if both else ())
-        for item, (teacher, student) in zip(batch, encodings, strict=True):
+        read = list(zip(*(side.encode_each(texts) for side in self._sides), strict=True))
+        alignments = iter(align_all_each([found for sides in read if (found := _all_read(sides))]))
+        for item, sides in zip(batch, read, strict=True):
+            self._note_unread(item.document, sides)
+            teacher = sides[0]
             if isinstance(teacher, TextError):
-                self._leave_out(item.document, teacher)
                 yield None
                 continue
             completions = self._completions(item.document, teacher)
-            view = None
-            if isinstance(student, TextError):
-                self._leave_out(item.document, student, by_student=True)
-            else:
-                view = StudentView(student, next(alignments), completions)
-            yield self._counted(item, teacher, completions, view)
+            others = None
+            if encodings := _all_read(sides):
+                found = next(alignments)
+                views = zip(encodings, all_spans(found), strict=True)
+                others = OtherSides(
+                    found[0], tuple(SideView(*view, completions) for view in views)[1:]
+                )
+            yield self._counted(item, teacher, completions, others)
 
     def _completions(self, document: Document, teacher: Encoding) -> Ints | None:
         """What follows the prompt, in the normal form that was read."""
         if not document.prompt_bytes:
             return None
         prompt = (document.text or "").encode()[: document.prompt_bytes].decode()
-        start = len(shared_text(prompt, (self.teacher, self.student)).text.encode())
+        start = len(shared_text(prompt, self._sides).text.encode())
         return np.array([[start, len(teacher.text)]], np.int32)
 
     def _read_chat(self, item: _Item) -> AlignedDocument | None:
-        document = item.document
-        messages = document.messages or ()
-        teacher_template, student_template = self._templates
-        shared = [shared_text(m.content, (self.teacher, self.student)) for m in messages]
+        messages = item.document.messages or ()
+        templates = self._templates
+        shared = [shared_text(message.content, self._sides) for message in messages]
         self._count_changed(shared)
         messages = tuple(
             Message(message.role, part.text) for message, part in zip(messages, shared, strict=True)
         )
-        try:
-            teacher = encode_chat(self.teacher, messages, template=teacher_template)
-        except TextError as error:
-            self._leave_out(document, error)
+        sides = [
+            _read_chat(side, messages, template)
+            for side, template in zip(self._sides, templates, strict=True)
+        ]
+        self._note_unread(item.document, sides)
+        teacher = sides[0]
+        if isinstance(teacher, TextError):
             return None
-        view = None
-        try:
-            student = encode_chat(self.student, messages, template=student_template)
-            view = _chat_view(teacher, student)
-        except TextError as error:
-            self._leave_out(document, error, by_student=True)
-        return self._counted(item, teacher.encoding, teacher.completion_spans, view)
+        chats = _all_read(sides)
+        others = _chat_sides(chats) if chats else None
+        return self._counted(item, teacher.encoding, teacher.completion_spans, others)
 
     @cached_property
-    def _templates(self) -> tuple[OpenedTokenizer, OpenedTokenizer]:
-        templates = pick_templates(self.teacher, self.student)
-        self.counts.warnings = template_warnings(*templates)
+    def _templates(self) -> tuple[OpenedTokenizer, ...]:
+        """Whose template each side uses: wherever its tokens allow it, one for all."""
+        first, student = pick_templates(self.teacher, self.student)
+        more = [pick_templates(first, side)[1] for side in self.more_teachers]
+        templates = (first, *more, student)
+        warnings = [text for own in templates[1:] for text in template_warnings(first, own)]
+        self.counts.warnings = tuple(dict.fromkeys(warnings))
         return templates
 
     def _count_changed(self, parts: Sequence[SharedText]) -> None:
@@ -208,21 +240,28 @@ class DocumentReader:
         self.counts.num_normalised += num_changed > 0
         self.counts.num_changed += num_changed
 
-    def _leave_out(self, document: Document, reason: TextError, by_student: bool = False) -> None:
-        if by_student:
-            self.counts.num_unread_student += 1
-        else:
-            self.counts.num_unread_teacher += 1
-        self.counts.note(document.number, reason)
+    def _note_unread(self, document: Document, sides: Sequence[object]) -> None:
+        """Count and note the first side that cannot read a document, if any."""
+        for m, reason in enumerate(sides):
+            if isinstance(reason, TextError):
+                self.counts.num_unread_teacher += m == 0
+                self.counts.num_unread_student += m == len(sides) - 1
+                self.counts.num_unread_more_teachers += 0 < m < len(sides) - 1
+                self.counts.note(document.number, reason)
+                return
 
     def _counted(
-        self, item: _Item, teacher: Encoding, completions: Ints | None, view: StudentView | None
+        self,
+        item: _Item,
+        teacher: Encoding,
+        completions: Ints | None,
+        others: OtherSides | None,
     ) -> AlignedDocument:
         self.counts.num_empty += len(teacher) == 0
-        if view is not None:
-            self.counts.coverage += measure_coverage(view.alignment, len(teacher.text))
+        if others is not None:
+            self.counts.coverage += measure_coverage(others.alignment, len(teacher.text))
         number = item.document.number
-        return AlignedDocument(number, item.position, item.resume, teacher, completions, view)
+        return AlignedDocument(number, item.position, item.resume, teacher, completions, others)
 
 
 def _batches(
@@ -241,11 +280,28 @@ def _batches(
         yield batch
 
 
-def _chat_view(teacher: ChatEncoding, student: ChatEncoding) -> StudentView:
-    is_same = teacher.encoding.text == student.encoding.text
-    return StudentView(
-        encoding=student.encoding,
-        alignment=align_chats(teacher, student),
-        completions=student.completion_spans,
-        contents=None if is_same else (teacher.content_spans, student.content_spans),
-    )
+def _all_read(sides: Sequence[_Read | TextError]) -> list[_Read] | None:
+    """What all sides read; None if one of them could not."""
+    read = [side for side in sides if not isinstance(side, TextError)]
+    return read if len(read) == len(sides) else None
+
+
+def _read_chat(
+    side: OpenedTokenizer, messages: Sequence[Message], template: OpenedTokenizer
+) -> ChatEncoding | TextError:
+    try:
+        return encode_chat(side, messages, template=template)
+    except TextError as error:
+        return error
+
+
+def _chat_sides(chats: Sequence[ChatEncoding]) -> OtherSides:
+    """The other sides of a conversation, whose first side is the teacher's."""
+    alignments = align_all_chats(chats[:-1], chats[-1])
+    teacher = chats[0]
+    views = []
+    for chat, spans in zip(chats[1:], all_spans(alignments)[1:], strict=True):
+        is_same = teacher.encoding.text == chat.encoding.text
+        contents = None if is_same else (teacher.content_spans, chat.content_spans)
+        views.append(SideView(chat.encoding, spans, chat.completion_spans, contents))
+    return OtherSides(alignments[0], tuple(views))

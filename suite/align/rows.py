@@ -1,12 +1,12 @@
-"""What a training row holds: plain arrays of two sides and of the chunks between them.
+"""What a training row holds: plain arrays of each side and of the chunks that all sides share.
 
 Legend: T tokens of one side of a row, N chunks of a row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,9 +43,10 @@ class RowChunks:
         teacher_spans: int32 [N, 2], tokens of the row's teacher side.
         student_spans: int32 [N, 2], tokens of the row's student side.
         num_bytes: int32 [N], bytes of text.
-        is_begin: bool [N], a pair of begin tokens: it has no log-probability and forms no group.
+        is_begin: bool [N], the begin tokens of all sides: without log-probability, in no group.
         closes: bool [N], a group must end here: the document does, or the next chunk is left out.
         in_completion: bool [N], all of its text is in a completion.
+        more_teacher_spans: The same for each further teacher, int32 [N, 2].
     """
 
     teacher_spans: Ints
@@ -54,6 +55,19 @@ class RowChunks:
     is_begin: Bools
     closes: Bools
     in_completion: Bools
+    more_teacher_spans: tuple[Ints, ...] = ()
+
+    @property
+    def spans(self) -> tuple[Ints, ...]:
+        """Of all sides: the teacher's, those of further teachers, the student's."""
+        return (self.teacher_spans, *self.more_teacher_spans, self.student_spans)
+
+    def with_spans(self, spans: Iterable[Ints]) -> RowChunks:
+        """The same chunks in other tokens of all sides, in the order of `spans`."""
+        teacher, *more, student = spans
+        return replace(
+            self, teacher_spans=teacher, student_spans=student, more_teacher_spans=tuple(more)
+        )
 
 
 @dataclass(frozen=True)
@@ -67,7 +81,7 @@ class RowCounts:
         num_student_tokens: Begin tokens included.
         num_chunks: Chunks kept.
         num_crossing: Chunks left out because they cross a cut.
-        num_first: Chunks left out because they hold the first token of a document on one side.
+        num_first: Chunks left out because they hold the first token of a document on some side.
     """
 
     num_rows: int = 0
@@ -96,12 +110,13 @@ class Row:
     Attributes:
         pieces: What it holds; `Piece.document` counts documents from where reading began.
         documents: Their numbers in the data.
-        teacher: The teacher's tokens; the same for every student.
+        teacher: The teacher's tokens; the same for every student and every further teacher.
         student: The student's tokens.
-        chunks: What both sides share.
+        chunks: What all sides share.
         counts: Of this row.
         resume: The corpus position from which to read on behind the row.
         resume_token: The teacher token to go on with in the first document from there.
+        more_teachers: The tokens of further teachers.
     """
 
     pieces: tuple[Piece, ...]
@@ -112,13 +127,16 @@ class Row:
     counts: RowCounts
     resume: Position
     resume_token: int
+    more_teachers: tuple[RowSide, ...] = ()
 
 
 def concatenate_chunks(parts: Sequence[RowChunks]) -> RowChunks:
-    """The chunks of several parts, in order."""
-    columns = (column.name for column in fields(RowChunks))
+    """The chunks of several parts of the same sides, in order."""
+    more = zip(*(part.more_teacher_spans for part in parts), strict=True)
+    names = {column.name for column in fields(RowChunks)} - {"more_teacher_spans"}
     return RowChunks(
-        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names},
+        more_teacher_spans=tuple(map(np.concatenate, more)),
     )
 
 

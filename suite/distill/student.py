@@ -76,19 +76,14 @@ class Student(nn.Module):
         Args:
             side: On the student's device.
         """
-        device = side.ids.device.type
-        with self._casting(device):
-            hidden = hidden_states(self.trunk, side.ids, side.position_ids)
-            log_probs = sequence_log_probs(
-                hidden, side.ids, side.token_mask, self._head(), boundary_mask=self.boundary_mask
-            )
-        return StudentOutput(log_probs, hidden)
+        # A name of its own, because what gathers a student's parts wraps both `read` and `forward`.
+        return self._read(side)
 
     def forward(
         self, batch: DistillBatch, teachers: Sequence[TeacherSignal]
     ) -> dict[str, LossTerm]:
         """The losses of a batch, each a sum and its count."""
-        inputs = LossInputs(batch, self.read(batch.student), tuple(teachers))
+        inputs = LossInputs(batch, self._read(batch.student), tuple(teachers))
         return {name: loss(inputs) for name, loss in self.losses.items()}
 
     @torch.no_grad()
@@ -99,6 +94,15 @@ class Student(nn.Module):
             assert isinstance(loss, LossModule)
             found[name] = loss.count(batch, teachers)
         return found
+
+    def _read(self, side: BatchSide) -> StudentOutput:
+        device = side.ids.device.type
+        with self._casting(device):
+            hidden = hidden_states(self.trunk, side.ids, side.position_ids)
+            log_probs = sequence_log_probs(
+                hidden, side.ids, side.token_mask, self._head(), boundary_mask=self.boundary_mask
+            )
+        return StudentOutput(log_probs, hidden)
 
     def _head(self) -> OutputHead:
         module = self.model.get_output_embeddings()

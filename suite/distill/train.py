@@ -69,7 +69,7 @@ def train(run: TrainingRun, state: TrainingState, log: TrainingLog) -> TrainingS
         SuiteError: One sentence; the checkpoints made so far are kept.
     """
     if state.random_states:
-        restore_random_state(state.random_states[_rank(run)], run.device)
+        restore_random_state(state.random_states[_rank(run) % len(state.random_states)], run.device)
     else:
         torch.manual_seed(run.config.seed)
     if state.step == 0:
@@ -78,7 +78,7 @@ def train(run: TrainingRun, state: TrainingState, log: TrainingLog) -> TrainingS
         if state.step >= run.num_steps:
             break
         begin = time.monotonic()
-        state, figures = _step(run, state, rows)
+        state, figures = take_step(run, state, rows)
         _tell(run, log, state, figures, time.monotonic() - begin, rows)
         is_last = state.step == run.num_steps
         if is_last or _is_due(state.step, run.evaluate_every):
@@ -94,9 +94,19 @@ def train(run: TrainingRun, state: TrainingState, log: TrainingLog) -> TrainingS
     return state
 
 
-def _step(
+def take_step(
     run: TrainingRun, state: TrainingState, rows: StepRows
 ) -> tuple[TrainingState, StepFigures]:
+    """Train on the rows of one step.
+
+    Args:
+        run: What to train.
+        state: Where it is.
+        rows: Of the step, over all processes.
+
+    Returns:
+        The state behind the step, and what it saw.
+    """
     processes = run.stepper.processes
     passes = make_passes(
         rows,

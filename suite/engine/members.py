@@ -105,10 +105,14 @@ class HfMember:
         self.num_entries = num_entries or len(self._head.weight)
         _check_carries(self)
 
-    def read(
-        self, ids: Tensor, mask: Tensor, past: KeyValuePast | None
-    ) -> tuple[Tensor, KeyValuePast]:
+    def read(self, ids: Tensor, mask: Tensor, past: Any) -> tuple[Tensor, Any]:
         """As `Member.read`."""
+        return self._read_keys(ids, mask, past)
+
+    def _read_keys(
+        self, ids: Tensor, mask: Tensor, past: KeyValuePast | None, **more: Any
+    ) -> tuple[Tensor, KeyValuePast]:
+        """Read on behind keys and values; `more` is for the trunk."""
         if past is not None and not past.is_compact:
             past = past.select(range(len(past.lengths)))
         num_new = mask.sum(dim=1)
@@ -123,6 +127,7 @@ class HfMember:
                 attention_mask=self._attention_mask(mask, past),
                 past_key_values=cache,
                 use_cache=True,
+                **more,
             )
         return output.last_hidden_state, close_cache(cache, past, num_new)
 

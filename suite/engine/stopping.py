@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Sequence
 
 # What decoders write for bytes that are no character, or not yet one.
@@ -30,6 +31,21 @@ def cut_text(text: str, stop: Sequence[str], max_bytes: int | None) -> str:
     if max_bytes is not None:
         text = text.encode()[:max_bytes].decode(errors="ignore")
     return text[: first_stop(text, stop)]
+
+
+def without_unfinished(text: str, ending: bytes) -> str:
+    """A decoded text without the character at its end of which only some bytes were generated.
+
+    Args:
+        text: What a decoder wrote; for such a character one replacement, or one for each byte.
+        ending: The last bytes that were generated, at least 3 if there are so many.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    decoder.decode(ending)
+    unfinished, _ = decoder.getstate()
+    for _ in unfinished:
+        text = text.removesuffix(_REPLACEMENT)
+    return text
 
 
 class GrowingText:

@@ -15,7 +15,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from suite.engine.generation import Generated, GenerationSettings
 from suite.engine.scoring import NotFiniteError
-from suite.engine.stopping import cut_text
+from suite.engine.stopping import cut_text, without_unfinished
 from suite.errors import ConfigError, HarnessError
 from suite.harness.generation_kwargs import (
     cut_reasoning,
@@ -26,6 +26,8 @@ from suite.harness.generation_kwargs import (
 from suite.harness.protocol import Protocol
 from suite.harness.reporting import ReportingBackend
 
+# Generated tokens whose bytes tell whether a text ends within a character; some may have none.
+_LAST_TOKENS = 16
 # Where lm-eval keeps answers, so many requests are scored between two of its writes.
 _CACHED_BLOCK = 256
 
@@ -147,9 +149,18 @@ class EngineBackend(ReportingBackend):
     def _end_strings(self) -> tuple[str, ...]:
         """The end tokens as text."""
 
+    @property
+    @abstractmethod
+    def _counts_bytes(self) -> bool:
+        """Whether a token of what is generated is a byte."""
+
     @abstractmethod
     def _decode(self, outcomes: Sequence[int]) -> str:
         """Text of what was generated."""
+
+    @abstractmethod
+    def _bytes_of(self, outcomes: Sequence[int]) -> bytes:
+        """Bytes of what was generated; none if they cannot be told."""
 
     def _generate_group(self, requests: Sequence[Any]) -> list[str]:
         """Texts of requests with the same settings, in order."""
@@ -157,7 +168,9 @@ class EngineBackend(ReportingBackend):
         reasons = self.options.strip_reasoning is not None
         shown = {key: value for key, value in kwargs.items() if not (reasons and key == "until")}
         # Where reasoning comes first, a stop string in it must not end the text.
-        settings = generation_settings(shown, self._end_strings)
+        settings = generation_settings(
+            shown, self._end_strings, counts_bytes=self._counts_bytes
+        )
         stop = stop_strings(kwargs, self._end_strings)
         texts: list[str] = [""] * len(requests)
 
@@ -175,15 +188,26 @@ class EngineBackend(ReportingBackend):
     def _answer(self, generated: Generated, stop: Sequence[str]) -> str:
         """What counts of a generated text."""
         end = self.options.strip_reasoning
+        text = self._finished(generated.text, generated)
         if end is None:
-            return str(generated.text)
+            return text
         if isinstance(end, str):
-            return cut_reasoning(generated.text, end, stop)
+            return cut_reasoning(text, end, stop)
         outcomes = list(generated.outcomes)
         if end not in outcomes:
-            return cut_text(generated.text, stop, None)
+            return cut_text(text, stop, None)
         behind = len(outcomes) - outcomes[::-1].index(end)
-        return cut_text(self._decode(outcomes[behind:]).lstrip(), stop, None)
+        answer = self._finished(self._decode(outcomes[behind:]), generated)
+        return cut_text(answer.lstrip(), stop, None)
+
+    def _finished(self, text: str, generated: Generated) -> str:
+        """A text of bytes, or its end, without a character of which only some bytes are there.
+
+        Texts of subword tokens stay as lm-eval's own backend gives them.
+        """
+        if generated.reason == "stop" or not self._counts_bytes:
+            return text
+        return without_unfinished(text, self._bytes_of(generated.outcomes[-_LAST_TOKENS:]))
 
     def _in_blocks(
         self, kind: str, requests: Sequence[Any], answer: Callable[[Sequence[Any]], list[Any]]

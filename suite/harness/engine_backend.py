@@ -31,7 +31,7 @@ from suite.harness.contract import (
     not_finite,
     rolling_windows,
 )
-from suite.harness.generation_kwargs import random_keys, special_stops
+from suite.harness.generation_kwargs import limit_facts, random_keys, special_stops
 from suite.harness.opening import OpenedModel, open_arguments
 
 __all__ = ["SuiteLM"]
@@ -66,7 +66,7 @@ class SuiteLM(EngineBackend):
             opened, options = open_arguments(arguments)
         self.opened = opened
         self.start(options or EngineOptions(), opened.member.device)
-        self.facts = dict(opened.facts)
+        self.facts = dict(opened.facts) | limit_facts(opened.counts_bytes)
         self._budget = TokenBudget.for_device(opened.member.device, self.options.token_budget)
 
     @property
@@ -202,8 +202,15 @@ class SuiteLM(EngineBackend):
         end = self.tokenizer.eos_token_id
         return () if end is None else (str(self.tokenizer.decode([end])),)
 
+    @property
+    def _counts_bytes(self) -> bool:
+        return self.opened.counts_bytes
+
     def _decode(self, outcomes: Sequence[int]) -> str:
         return self.opened.text.decode(outcomes)
+
+    def _bytes_of(self, outcomes: Sequence[int]) -> bytes:
+        return self.opened.bytes_of(outcomes)
 
 
 def _answer(values: dict[str, Any]) -> tuple[float, bool]:

@@ -18,6 +18,7 @@ from suite.harness.chat import encode_chat
 from suite.harness.contract import EngineBackend, EngineOptions
 from suite.harness.ensemble_opening import OpenedEnsemble, make_scorer, open_ensemble_arguments
 from suite.harness.ensemble_scores import KeptStore
+from suite.harness.generation_kwargs import limit_facts
 
 __all__ = ["KeptStore", "SuiteEnsembleLM"]
 
@@ -62,7 +63,7 @@ class SuiteEnsembleLM(EngineBackend):
         self._scorer = make_scorer(opened, options, store)
         self._weights = opened.weights
         self.start(options, opened.members[0].member.device)
-        self.facts = {"name": opened.name}
+        self.facts = {"name": opened.name} | limit_facts(self._counts_bytes)
 
     @property
     def tokenizer(self) -> Any:
@@ -161,8 +162,15 @@ class SuiteEnsembleLM(EngineBackend):
         texts = [own.text for own in self.opened.members]
         return tuple(dict.fromkeys(str(t.hf.decode([t.end_ids[0]])) for t in texts if t.end_ids))
 
+    @property
+    def _counts_bytes(self) -> bool:
+        return all(own.counts_bytes for own in self.opened.members)
+
     def _decode(self, outcomes: Sequence[int]) -> str:
         return self._scorer.decode(outcomes)
+
+    def _bytes_of(self, outcomes: Sequence[int]) -> bytes:
+        return self._scorer.bytes_of(outcomes)
 
     def _templates(self) -> str:
         return "\n".join(

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from suite.engine.generation import GenerationSettings
 from suite.engine.stopping import cut_text
 from suite.errors import ConfigError
+from suite.text.bytelevel import NUM_BYTES
+from suite.text.vocabulary import Vocabulary
 
 DEFAULT_MAX_TOKENS = 256
+# Bytes of a subword token: 256 of them are about 1,100 bytes of English.
+BYTES_PER_TOKEN = 4.3
 
 # lm-eval's own name and those of other libraries, in its order.
 _MAX_TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
@@ -26,10 +32,25 @@ def grouping_key(kwargs: Mapping[str, Any]) -> str:
     return json.dumps(kwargs, sort_keys=True, default=str)
 
 
+def is_nearly_bytes(vocabulary: Vocabulary) -> bool:
+    """Whether ids 0-255 are the bytes, and few further ids stand for bytes."""
+    lengths = vocabulary.byte_lengths
+    is_start = vocabulary.token_bytes[:NUM_BYTES] == tuple(bytes([b]) for b in range(NUM_BYTES))
+    return is_start and np.count_nonzero(lengths[NUM_BYTES:]) < NUM_BYTES
+
+
+def limit_facts(counts_bytes: bool) -> dict[str, float]:
+    """How a limit in tokens is read, for the results file, where it is not taken as it is."""
+    return {"bytes_per_token_of_limit": BYTES_PER_TOKEN} if counts_bytes else {}
+
+
 def generation_settings(
-    kwargs: Mapping[str, Any], end_strings: Sequence[str]
+    kwargs: Mapping[str, Any], end_strings: Sequence[str], *, counts_bytes: bool = False
 ) -> GenerationSettings:
     """Read one request's settings as lm-eval means them.
+
+    Tasks limit answers in tokens, and mean subword tokens: of a model over bytes each counts as
+    `BYTES_PER_TOKEN` bytes, unless the task has a limit in bytes of its own.
 
     Sampling is on if `do_sample` is, or by a temperature above 0 where that is not given. The
     seed, unless given, is the one that lm-eval sets torch to.
@@ -37,6 +58,7 @@ def generation_settings(
     Args:
         kwargs: The task's `generation_kwargs`.
         end_strings: The end tokens as text: lm-eval stops where a model spells one.
+        counts_bytes: A token of the model is a byte.
 
     Raises:
         ConfigError: A setting is not known, or its value is of no use.
@@ -48,21 +70,33 @@ def generation_settings(
         is_sampled = temperature > 0
     if is_sampled and "temperature" not in kwargs:
         temperature = 1.0
-    max_tokens = next((kwargs[key] for key in _MAX_TOKENS if kwargs.get(key) is not None), None)
-    max_bytes = kwargs.get("max_gen_bytes")
+    max_tokens, max_bytes = _limits(kwargs, counts_bytes)
     # At a temperature of 0 the most likely token has all the mass.
     do_sample = bool(is_sampled) and temperature > 0
     seed = kwargs.get("seed")
     return GenerationSettings(
         stop=stop_strings(kwargs, end_strings),
-        max_tokens=DEFAULT_MAX_TOKENS if max_tokens is None else int(max_tokens),
-        max_bytes=None if max_bytes is None else int(max_bytes),
+        max_tokens=max_tokens,
+        max_bytes=max_bytes,
         do_sample=do_sample,
         temperature=temperature if do_sample else 1.0,
         top_p=float(kwargs.get("top_p") or 1.0),
         top_k=int(kwargs.get("top_k") or 0),
         seed=int(torch.initial_seed() if seed is None else seed),
     )
+
+
+def _limits(kwargs: Mapping[str, Any], counts_bytes: bool) -> tuple[int, int | None]:
+    """The longest answer in the model's tokens and in bytes; None without a limit in bytes."""
+    found = next((kwargs[key] for key in _MAX_TOKENS if kwargs.get(key) is not None), None)
+    max_tokens = DEFAULT_MAX_TOKENS if found is None else int(found)
+    max_bytes = None if kwargs.get("max_gen_bytes") is None else int(kwargs["max_gen_bytes"])
+    if not counts_bytes or max_tokens < 1:
+        return max_tokens, max_bytes
+    limit = math.ceil(max_tokens * BYTES_PER_TOKEN)
+    if max_bytes is not None:
+        limit = max_bytes if found is None else min(limit, max_bytes)
+    return limit, limit
 
 
 def random_keys(requests: Sequence[Any]) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,10 +11,12 @@ from typing import Any, Literal
 import torch
 
 from suite.config import Config, parse_config
-from suite.engine.members import HfMember, Member
+from suite.engine.members import Member
+from suite.engine.ngram_member import open_member
 from suite.engine.texts import MemberText, open_text
 from suite.errors import ConfigError, TextError
 from suite.harness.contract import EngineOptions
+from suite.harness.generation_kwargs import is_nearly_bytes
 from suite.harness.protocol import PAPER_MAX_LENGTH, Protocol
 from suite.likelihood.heads import num_entries
 from suite.models.entry import ModelConfig
@@ -49,6 +51,16 @@ class OpenedModel:
         """The bytes of its entries; None if they cannot be told."""
         return None if self.tokenizer is None else self.tokenizer.vocabulary
 
+    @property
+    def counts_bytes(self) -> bool:
+        """Whether its tokens are bytes, but for a few."""
+        return self.vocabulary is not None and is_nearly_bytes(self.vocabulary)
+
+    def bytes_of(self, ids: Sequence[int]) -> bytes:
+        """What tokens stand for; nothing if it cannot be told."""
+        vocabulary = self.vocabulary
+        return b"" if vocabulary is None else b"".join(vocabulary.token_bytes[i] for i in ids)
+
 
 def open_model(
     loaded: LoadedModel,
@@ -82,7 +94,7 @@ def open_model(
         vocabulary = tokenizer.vocabulary
         size = num_entries(vocabulary, model, name=name)
         dead = torch.from_numpy(vocabulary.is_dead[:size])
-    member = HfMember(model, name=name, num_entries=size, dead=dead, max_length=max_length)
+    member = open_member(model, name=name, num_entries=size, dead=dead, max_length=max_length)
     chat_options = {} if enable_thinking is None else {"enable_thinking": enable_thinking}
     return OpenedModel(
         member, open_text(hf, model, name=name), tokenizer, chat_options, facts or {}

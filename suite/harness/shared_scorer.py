@@ -178,6 +178,10 @@ class SharedScorer:
         ids = [int(self._reading.id_of[0][outcome]) for outcome in outcomes]
         return self._reading.opened[0].text.decode(ids)
 
+    def bytes_of(self, outcomes: Sequence[int]) -> bytes:
+        """What outcomes stand for."""
+        return b"".join(self.ensemble.space.token_bytes[outcome] for outcome in outcomes)
+
     def _score(
         self, asked: Sequence[EnsembleRequest], kept: KeptScores | None, tick: Tick
     ) -> list[ScoredText]:

@@ -132,6 +132,10 @@ class WordScorer:
         """The text of token ids of the first member."""
         return self._readers[0].opened.text.decode(outcomes)
 
+    def bytes_of(self, outcomes: Sequence[int]) -> bytes:
+        """What token ids of the first member stand for."""
+        return self._readers[0].opened.bytes_of(outcomes)
+
     @property
     def _active(self) -> list[int]:
         """The members that take part."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from suite.errors import ModelError
+from suite.models.authors_checkpoint import is_authors_folder, load_authors_model
 from suite.models.entry import ModelConfig
+from suite.models.ngram_folder import is_ngram_folder, load_ngram_model
+from suite.models.pretrained import load_complete, load_tokenizer
 from suite.models.resolve import ResolvedModel
 
 
@@ -87,25 +90,11 @@ def load_model(entry: ModelConfig, resolved: ResolvedModel, placement: Placement
         ModelError: transformers cannot load them, or an optional package is missing.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    options = _options(entry)
+    options = _options(entry) | {"dtype": getattr(torch, placement.dtype)}
     where = f"model '{entry.name}'"
-    trust = entry.trust_remote_code
-    dtype = getattr(torch, placement.dtype)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            resolved.tokenizer_folder, trust_remote_code=trust
-        )
-        model, report = AutoModelForCausalLM.from_pretrained(
-            resolved.folder,
-            dtype=dtype,
-            trust_remote_code=trust,
-            use_safetensors=True,
-            output_loading_info=True,
-            **options,
-        )
-        _check_complete(report["missing_keys"])
+        model, tokenizer = _open_folder(entry, resolved, options)
         if resolved.adapter_folder is not None:
             model = _with_adapter(model, resolved)
         if entry.device_map is None and not getattr(model, "is_quantized", False):
@@ -113,14 +102,22 @@ def load_model(entry: ModelConfig, resolved: ResolvedModel, placement: Placement
     except (OSError, ValueError, KeyError, ImportError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ModelError(f"{where}: {resolved.folder} cannot be loaded ({first_line})") from error
+    except ModelError as error:
+        raise ModelError(f"{where}: {error}") from error
     return LoadedModel(model.eval(), tokenizer)
 
 
-def _check_complete(missing: Collection[str]) -> None:
-    """Refuse weights with holes: transformers fills them with random numbers and a warning."""
-    if missing:
-        first = min(missing)
-        raise ValueError(f"{len(missing)} of its weights are missing, the first is {first}")
+def _open_folder(
+    entry: ModelConfig, resolved: ResolvedModel, options: dict[str, Any]
+) -> tuple[Any, Any]:
+    """Model and tokenizer, by the format that the model's folder is in."""
+    folder, trust = resolved.folder, entry.trust_remote_code
+    tokenizer = load_tokenizer(resolved.tokenizer_folder, trust_remote_code=trust)
+    if is_ngram_folder(folder):
+        return load_ngram_model(folder, **options), tokenizer
+    if is_authors_folder(folder):
+        return load_authors_model(folder, tokenizer, **options)
+    return load_complete(folder, trust_remote_code=trust, **options), tokenizer
 
 
 def _options(entry: ModelConfig) -> dict[str, Any]:

@@ -19,8 +19,13 @@ def file_sha256(path: Path) -> str:
 
 
 def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
-    """Write the manifest of a finished folder; `facts` says how it was made."""
-    files = {path.name: file_sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
+    """Write the manifest of a finished folder; `facts` says how it was made.
+
+    Files of folders inside are in it, too, by their path with slashes.
+    """
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    names = sorted(path.relative_to(folder).as_posix() for path in paths)
+    files = {name: file_sha256(folder / name) for name in names if name != FILE_NAME}
     text = json.dumps({"facts": facts, "files": files}, indent=2, ensure_ascii=False)
     (folder / FILE_NAME).write_text(text + "\n", encoding="utf-8")
 
@@ -51,14 +56,33 @@ def verify_manifest(folder: Path) -> None:
     Raises:
         ModelError: The manifest is missing or unreadable, or names the first file that differs.
     """
+    difference = find_difference(folder)
+    if difference is not None:
+        raise ModelError(
+            f"{difference}; copy the folder again, or delete its {FILE_NAME} if the change is meant"
+        )
+
+
+def find_difference(folder: Path, *, within: str = "") -> str | None:
+    """The first file that is not as the manifest has it, as a clause.
+
+    Args:
+        folder: With a manifest.
+        within: Look only at the files of this folder inside it.
+
+    Raises:
+        ModelError: The manifest is missing or unreadable.
+    """
     path = folder / FILE_NAME
     try:
         files = dict(json.loads(path.read_text(encoding="utf-8"))["files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path}: no readable manifest ({error})") from error
-    hint = f"copy the folder again, or delete its {FILE_NAME} if the change is meant"
     for name, expected in files.items():
+        if within and not name.startswith(f"{within}/"):
+            continue
         if not (folder / name).is_file():
-            raise ModelError(f"{folder / name} is missing but listed in {FILE_NAME}; {hint}")
+            return f"{folder / name} is missing but listed in {FILE_NAME}"
         if file_sha256(folder / name) != expected:
-            raise ModelError(f"{folder / name} differs from its checksum in {FILE_NAME}; {hint}")
+            return f"{folder / name} differs from its checksum in {FILE_NAME}"
+    return None

@@ -10,7 +10,14 @@ from typing import Any
 
 from suite.errors import ModelError, SuiteError
 from suite.models import packages, tiny
+from suite.models.checkpoint_folder import (
+    ModelFolders,
+    checkpoint_facts,
+    model_folders,
+    verify_model,
+)
 from suite.models.entry import ModelConfig
+from suite.models.folding import ENDS_FILE, folded_folder
 from suite.models.gguf import check_reader, converted_folder
 from suite.models.manifest import has_manifest, read_facts, verify_manifest
 from suite.models.sources import FOLDER_KINDS, Source, TransplantSource
@@ -46,9 +53,9 @@ def check_entry(entry: ModelConfig) -> None:
     with _Named(entry):
         source = entry.source if entry.source.transplant is None else entry.source.transplant.model
         if source.path is not None:
-            _check_model_folder(source.path)
+            folders = _check_model_folder(source.path)
             if entry.tokenizer is None:
-                _check_tokenizer_folder(source.path)
+                _check_tokenizer_folder(folders.model)
         _check_packed(source)
         _check_owner(entry.source.transplant)
         if entry.quantization is not None and importlib.util.find_spec("bitsandbytes") is None:
@@ -70,26 +77,31 @@ def resolve(entry: ModelConfig, *, is_verified: bool = False) -> ResolvedModel:
     """
     check_entry(entry)
     with _Named(entry):
-        folder = _source_folder(entry)
+        folders = _source_folders(entry)
+        folder = folders.model
         _check_weights(folder)
         # Folders of our cache were verified when they were taken from it.
-        if entry.source.path is not None and not is_verified and has_manifest(folder):
-            verify_manifest(folder)
+        if entry.source.path is not None and not is_verified:
+            _verify(folders)
+        if folders.adapter is not None and folders.checkpoint is not None:
+            facts = checkpoint_facts(folders.checkpoint) | {"kind": "folded"}
+            folder = folded_folder(folder, folders.adapter, facts)
         tokenizer = folder
         if entry.tokenizer is not None:
-            tokenizer = _folder_or_hub(entry.tokenizer, entry)
+            tokenizer = model_folders(_folder_or_hub(entry.tokenizer, entry)).model
         _check_tokenizer_folder(tokenizer)
         adapter = None
         if entry.adapter is not None:
             adapter = _folder_or_hub(entry.adapter, entry)
             _check_adapter_folder(adapter)
+            _check_plain_adapter(adapter)
         config = _read_config(folder)
         stored_dtype = _stored_dtype(folder, config)
         return ResolvedModel(
             folder=folder,
             tokenizer_folder=tokenizer,
             adapter_folder=adapter,
-            weights=entry.weights or _describe(folder, config, stored_dtype),
+            weights=entry.weights or _describe(folders, config, stored_dtype),
             stored_dtype=stored_dtype,
         )
 
@@ -104,7 +116,7 @@ def resolve_tokenizer(source: Source) -> Path:
     if source.hub is not None:
         folder = _hub_folder(source.hub, None, _HUB_TOKENIZER)
     else:
-        folder = _source_folder(ModelConfig(name=source.kind, source=source))
+        folder = _source_folders(ModelConfig(name=source.kind, source=source)).model
     _check_only_tokenizer(folder)
     return folder
 
@@ -123,7 +135,7 @@ def _check_has_tokenizer(source: Source) -> None:
     if source.path is not None:
         if not source.path.is_dir():
             raise ModelError(f"{source.path} is not a folder; give one with a tokenizer")
-        _check_only_tokenizer(source.path)
+        _check_only_tokenizer(model_folders(source.path).model)
     _check_packed(source)
 
 
@@ -157,18 +169,18 @@ def _check_packed(source: Source) -> None:
         check_reader(source.package)
 
 
-def _source_folder(entry: ModelConfig) -> Path:
+def _source_folders(entry: ModelConfig) -> ModelFolders:
     source = entry.source
-    if source.hub is not None:
-        return _hub_folder(source.hub, entry.revision, _wanted(entry))
     if source.path is not None:
-        return source.path
+        return model_folders(source.path)
+    if source.hub is not None:
+        return ModelFolders(_hub_folder(source.hub, entry.revision, _wanted(entry)))
     if source.gguf is not None:
-        return converted_folder(source.gguf, source.gguf.stem)
+        return ModelFolders(converted_folder(source.gguf, source.gguf.stem))
     if source.package is not None:
-        return packages.package_folder(source.package)
+        return ModelFolders(packages.package_folder(source.package))
     if source.random is not None:
-        return tiny.tiny_folder()
+        return ModelFolders(tiny.tiny_folder(source.random))
     raise ModelError(f"{source} is no folder of weights; give one of {', '.join(FOLDER_KINDS)}")
 
 
@@ -181,15 +193,29 @@ def _folder_or_hub(place: Path | str, entry: ModelConfig) -> Path:
     return _hub_folder(str(place), None, _wanted(entry))
 
 
-def _check_model_folder(folder: Path) -> None:
+def _check_model_folder(folder: Path) -> ModelFolders:
+    """Where the model of a folder is; a checkpoint, or a run with one, stands for its model."""
     if not folder.exists():
         raise ModelError(f"{folder} does not exist; give a folder written by save_pretrained")
     if not folder.is_dir():
         raise ModelError(f"{folder} is not a folder; give one written by save_pretrained")
-    if not (folder / "config.json").is_file():
+    folders = model_folders(folder)
+    if not (folders.model / "config.json").is_file():
         raise ModelError(
-            f"{folder} is not a model folder (no config.json); give one written by save_pretrained"
+            f"{folders.model} is not a model folder (no config.json); give one written by"
+            " save_pretrained"
         )
+    if folders.adapter is not None:
+        _check_adapter_folder(folders.adapter)
+    return folders
+
+
+def _verify(folders: ModelFolders) -> None:
+    """Check what is read against the manifest that it is in, if it is in one."""
+    if folders.checkpoint is not None:
+        verify_model(folders.checkpoint)
+    if has_manifest(folders.model):
+        verify_manifest(folders.model)
 
 
 def _has_tokenizer(folder: Path) -> bool:
@@ -207,6 +233,15 @@ def _check_adapter_folder(folder: Path) -> None:
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         if not (folder / name).is_file():
             raise ModelError(f"adapter {folder} has no {name}; give a folder written by peft")
+
+
+def _check_plain_adapter(folder: Path) -> None:
+    """Refuse what peft would read in part and say nothing."""
+    if (folder / ENDS_FILE).is_file():
+        raise ModelError(
+            f"adapter {folder} comes with an embedding of its own; give the checkpoint it is in as"
+            " the model, without the key adapter"
+        )
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -235,10 +270,12 @@ def _check_weights(folder: Path) -> None:
             raise ModelError(f"{file} is damaged ({error}); copy or download it again") from error
 
 
-def _describe(folder: Path, config: dict[str, Any], stored_dtype: str) -> str:
+def _describe(folders: ModelFolders, config: dict[str, Any], stored_dtype: str) -> str:
     """What the stored weights are: from our manifest, else from config.json."""
-    if has_manifest(folder):
-        return str(read_facts(folder).get("weights", "unknown"))
+    if folders.checkpoint is not None:
+        return str(checkpoint_facts(folders.checkpoint).get("weights", "unknown"))
+    if has_manifest(folders.model):
+        return str(read_facts(folders.model).get("weights", "unknown"))
     method = (config.get("quantization_config") or {}).get("quant_method")
     return f"{method}, {stored_dtype}" if method else stored_dtype
 

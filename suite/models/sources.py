@@ -38,7 +38,7 @@ class Source(Config):
     path: Path | None = None
     gguf: Path | None = None
     package: PackageName | None = None
-    random: Literal["tiny"] | None = None
+    random: Literal["tiny", "tiny-bpe", "tiny-words"] | None = None
     lm_eval: UpstreamBackend | None = None
     transplant: TransplantSource | None = None
 

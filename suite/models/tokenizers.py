@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from suite.errors import ModelError
+from suite.models.pretrained import load_tokenizer
 from suite.models.resolve import resolve_tokenizer
 from suite.models.sources import parse_source
 from suite.text.bytelevel import byte_tokenizer
@@ -36,15 +37,13 @@ def open_source(spec: str, option: str, roles: Mapping[str, str] | None = None) 
 
 
 def _load(spec: str, option: str) -> Any:
-    from transformers import AutoTokenizer
-
     source = parse_source(spec, option)
     try:
         folder = resolve_tokenizer(source)
     except ModelError as error:
         raise ModelError(f"{option} {spec}: {error}") from error
     try:
-        return AutoTokenizer.from_pretrained(folder)
+        return load_tokenizer(folder)
     # The library raises what its parsers raise, plain Exceptions among them.
     except Exception as error:
         what = (str(error).strip() or repr(error)).splitlines()[0]

@@ -25,7 +25,9 @@ from suite.distill.cache_shards import Place
 from suite.errors import ConfigError, ModelError, SuiteError
 from suite.models.entry import ModelConfig
 from suite.models.resolve import check_entry
+from suite.models.sources import TransplantSource
 from suite.models.tokenizers import open_source
+from suite.pipelines.transplant_inputs import open_inputs
 from suite.text.corpus import CorpusConfig, open_corpus
 from suite.text.tokenizers import OpenedTokenizer
 
@@ -44,7 +46,8 @@ class CacheTeacherOptions:
         pack: How rows are cut.
         output: The folder.
         student: A source of the student's tokenizer, which bears on the text's normal form and
-            chat template; `bytes` for the teacher's bytes, None for the teacher's own.
+            chat template, or the transplant that makes it; `bytes` for the teacher's bytes, None
+            for the teacher's own.
         teacher_roles: Names of roles of the teacher's special tokens, where those found are wrong.
         batch_tokens: Most tokens a batch, padding included; None for what the folder was begun
             with, or what suits the device.
@@ -55,7 +58,7 @@ class CacheTeacherOptions:
     data: CorpusConfig
     pack: PackConfig
     output: Path
-    student: str | None = None
+    student: str | TransplantSource | None = None
     teacher_roles: Mapping[str, str] = field(default_factory=dict)
     batch_tokens: int | None = None
     shard_tokens: int | None = None
@@ -79,12 +82,18 @@ class CacheInputs:
         """
         check_entry(options.teacher)
         spec = str(options.teacher.source)
-        student = f"bytes:{spec}" if options.student == "bytes" else options.student
         self.corpus = open_corpus(options.data)
         self.teacher: OpenedTokenizer = open_source(spec, "--teacher", options.teacher_roles)
-        self.student = open_source(student, "--student") if student else self.teacher
+        self.student = self._open_student(options.student, spec)
         self.reader = DocumentReader(self.teacher, self.student)
         self._pack = options.pack
+
+    def _open_student(self, student: str | TransplantSource | None, spec: str) -> OpenedTokenizer:
+        if student is None:
+            return self.teacher
+        if isinstance(student, TransplantSource):
+            return open_inputs(student).new
+        return open_source(f"bytes:{spec}" if student == "bytes" else student, "--student")
 
     def rows(self, place: Place) -> Iterator[Row]:
         """The rows of one epoch, from a place on."""

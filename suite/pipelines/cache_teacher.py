@@ -236,8 +236,8 @@ def _made_from(options: CacheTeacherOptions, placement: Placement) -> dict[str, 
     data = options.data
     found = {
         "teacher": str(options.teacher.source),
-        "student": options.student,
-        "text": f"hub:{data.hub}" if data.hub else str(data.path),
+        "student": None if options.student is None else str(options.student),
+        "text": data.place,
         "attn_implementation": options.teacher.attn_implementation,
         "hardware": describe_hardware(placement.device),
         "suite_version": suite.__version__,

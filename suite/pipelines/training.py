@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -28,12 +29,13 @@ from suite.models.sources import Source
 from suite.pipelines.cache_inputs import only_run_in
 from suite.pipelines.recipe_changes import changed_keys, describe_change, resolved
 from suite.pipelines.training_benchmark import run_short_benchmark
+from suite.pipelines.training_estimate import measure_steps
 from suite.pipelines.training_evaluation import HeldOut
 from suite.pipelines.training_facts import checkpoint_facts, reading_notes, run_facts
 from suite.pipelines.training_inputs import AnyRecipe, TrainingInputs, open_training
 from suite.pipelines.training_recipe import TransferRecipe
 from suite.pipelines.training_session import Files, Session, open_session
-from suite.pipelines.training_start import make_start
+from suite.pipelines.training_start import keep_start, make_start
 from suite.pipelines.training_text import training_text
 
 RECIPE_NAME = "recipe.json"
@@ -115,32 +117,66 @@ def train_recipe(options: TrainingOptions, *, console: Console | None = None) ->
         SuiteError: One sentence.
     """
     recipe, run = options.recipe, options.output.absolute()
-    console = console or Console(stderr=True)
-    device_name = pick_device(recipe.training.device)
-    accelerator = open_accelerator(device_name)
+    accelerator = open_accelerator(pick_device(recipe.training.device))
     is_first = bool(accelerator.is_main_process)
-    if not is_first:
-        console = Console(quiet=True)
+    console = (console or Console(stderr=True)) if is_first else Console(quiet=True)
     saved = _starting_point(options, run)
-    with _holding(run, is_first):
+    with _holding(run, is_first), StopRequest() as stop:
         if is_first:
             write_atomically(run / RECIPE_NAME, json.dumps(resolved(recipe), indent=1) + "\n")
-        with StopRequest() as stop:
-            stage = _first_stage(options, run, console)
-            if stage is not None and stage.was_interrupted:
-                return TrainedRun(run, stage.checkpoint, stage.state, was_interrupted=True)
-            teachers = _teachers(recipe, stage)
-            device = torch.device(device_name)
-            if accelerator.num_processes > 1:
-                device = accelerator.device
-            data, notes = training_text(recipe, teachers, device, accelerator, console)
-            inputs = open_training(recipe, data, teachers)
-            with accelerator.main_process_first():
-                files = Files(run, _start(inputs, run, console), saved)
-            with _memory_named(recipe):
-                session = open_session(inputs, files, accelerator, device)
-                trained = _train(session, options, stop, console)
-            return replace(trained, notes=(*notes, *trained.notes))
+        stage = _first_stage(options, run, console)
+        if stage is not None and stage.was_interrupted:
+            return TrainedRun(run, stage.checkpoint, stage.state, was_interrupted=True)
+        with _memory_named(recipe):
+            session, notes = _opened(recipe, stage, run, saved, accelerator, console)
+            trained = _train(session, options, stop, console)
+        return replace(trained, notes=(*notes, *trained.notes))
+
+
+def estimate_training(options: TrainingOptions, *, console: Console | None = None) -> Facts:
+    """Time a few steps of a recipe, and tell what all of it will cost; nothing is kept.
+
+    A recipe with a first stage is estimated by that stage: the rest needs what it makes.
+
+    Args:
+        options: What would be trained.
+        console: For progress; None for standard error.
+
+    Raises:
+        SuiteError: One sentence.
+    """
+    recipe = options.recipe
+    console = console or Console(stderr=True)
+    if recipe.first_stage is not None:
+        stage = replace(options, recipe=recipe.first_stage)
+        return (("of the first stage", recipe.first_stage.title), *estimate_training(stage))
+    accelerator = open_accelerator(pick_device(recipe.training.device))
+    with tempfile.TemporaryDirectory() as folder, _memory_named(recipe):
+        run = Path(folder)
+        session, _ = _opened(recipe, None, run, None, accelerator, console)
+        num_steps = _num_steps(session.inputs, console)
+        described = session.training_run(num_steps, None, lambda: False, lambda state: {})
+        return measure_steps(session, described)
+
+
+def _opened(
+    recipe: AnyRecipe,
+    stage: TrainedRun | None,
+    run: Path,
+    saved: Path | None,
+    accelerator: Any,
+    console: Console,
+) -> tuple[Session, tuple[str, ...]]:
+    """A run in memory, and what a user should know of its text."""
+    teachers = _teachers(recipe, stage)
+    device = torch.device(pick_device(recipe.training.device))
+    if accelerator.num_processes > 1:
+        device = accelerator.device
+    data, notes = training_text(recipe, teachers, device, accelerator, console)
+    inputs = open_training(recipe, data, teachers)
+    with accelerator.main_process_first():
+        files = Files(run, _start(inputs, run, console), saved)
+    return open_session(inputs, files, accelerator, device), notes
 
 
 def _train(
@@ -152,9 +188,9 @@ def _train(
     held_out = HeldOut(session) if recipe.evaluation.data is not None else None
 
     def evaluate(step: int) -> Mapping[str, Any]:
-        found = dict(held_out(step)) if held_out is not None else {}
-        if held_out is not None:
-            held_out.tell(log.console, step)
+        assert held_out is not None
+        found = held_out(step)
+        held_out.tell(log.console)
         return found
 
     def facts(state: TrainingState) -> dict[str, Any]:
@@ -236,7 +272,8 @@ def _start(inputs: TrainingInputs, run: Path, console: Console) -> Path:
     recipe = inputs.recipe
     if isinstance(recipe, TransferRecipe):
         return make_start(recipe, inputs.teachers[0], run, console)
-    return resolve(recipe.student).folder
+    folder = resolve(recipe.student).folder
+    return keep_start(folder, run) if recipe.train == "lora" else folder
 
 
 def _num_steps(inputs: TrainingInputs, console: Console) -> int:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -30,21 +29,20 @@ class HeldOut:
     def __call__(self, step: int) -> Mapping[str, Any]:
         """Figures by name; `objective` is the mean distance, or bits per byte without a teacher."""
         session = self._session
-        with _whole(session):
-            found = measure_held_out(
-                session.student,
-                session.held_out_teachers,
-                self._rows,
-                self._config,
-                rows_per_pass=rows_per_pass(session.inputs, session.accelerator.num_processes),
-            )
+        found = measure_held_out(
+            session.student,
+            session.held_out_teachers,
+            self._rows,
+            self._config,
+            rows_per_pass=rows_per_pass(session.inputs, session.accelerator.num_processes),
+        )
         objective = found.mean_distance
         if not session.held_out_teachers:
             objective = found.student_bits_per_byte
-        self.figures = asdict(found)
+        self.figures = {"step": step, **asdict(found)}
         return {**self.figures, OBJECTIVE: objective}
 
-    def tell(self, console: Console, step: int) -> None:
+    def tell(self, console: Console) -> None:
         """Print the last figures in one line."""
         found = self.figures
         shown = [f"{found['student_bits_per_byte']:.4f} bits per byte"]
@@ -52,19 +50,5 @@ class HeldOut:
             shown.append(f"mean |t - s| {found['mean_distance']:.4f}")
         if found["rank_correlation"] is not None:
             shown.append(f"rank correlation {found['rank_correlation']:.4f}")
-        line = f"step {step:,}, held-out text: {', '.join(shown)}"
+        line = f"step {found['step']:,}, held-out text: {', '.join(shown)}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-@contextlib.contextmanager
-def _whole(session: Session) -> Iterator[None]:
-    """The student's outer parameters gathered, where they are cut over the processes."""
-    wrapped: Any = session.distributed.wrapped
-    if not session.distributed.is_sharded:
-        yield
-        return
-    wrapped.unshard()
-    try:
-        yield
-    finally:
-        wrapped.reshard()

@@ -144,7 +144,7 @@ def prepare_student(recipe: AnyRecipe, model: Any, saved: Path | None) -> Any:
         saved: The checkpoint to go on from.
     """
     if recipe.training.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        _save_activations(model)
     if recipe.train == "full":
         return model
     if saved is not None:
@@ -213,6 +213,16 @@ def _load(entry: ModelConfig, dtype: str | None) -> Any:
     return load_model(entry, resolved, placement).model
 
 
+def _save_activations(model: Any) -> None:
+    """Compute activations again in the backward pass."""
+    # The older name goes with transformers 6.
+    newer = getattr(model, "activation_checkpointing_enable", None)
+    if newer is not None:
+        newer()
+    else:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
 def _placed(entry: ModelConfig, device: torch.device) -> ModelConfig:
     if entry.device != "auto" or entry.device_map is not None:
         return entry
@@ -220,4 +230,5 @@ def _placed(entry: ModelConfig, device: torch.device) -> ModelConfig:
 
 
 def _name(device: torch.device) -> str:
-    return str(device)
+    """As a model entry names it."""
+    return str(device) if device.type == "cuda" else device.type

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,21 +42,44 @@ def make_start(recipe: TransferRecipe, model: ModelConfig, run: Path, console: C
         verify_manifest(folder)
         return folder
     made = transplanted_folder(recipe.transplant_source(model.source), console)
-    unfinished = run / f".{START}"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
+    with _unfinished(run) as unfinished:
         if _is_changed(recipe):
             unfinished.mkdir()
             _write_changed(recipe, model, made, unfinished)
             write_manifest(unfinished, read_facts(made))
         else:
             shutil.copytree(made, unfinished, copy_function=_link)
-        unfinished.rename(folder)
+    return folder
+
+
+def keep_start(model: Path, run: Path) -> Path:
+    """The folder `start/` of a run whose student is a model as it is: adapters need their base.
+
+    Args:
+        model: The student's folder.
+        run: The run's folder.
+
+    Raises:
+        ConfigError: It cannot be written.
+    """
+    if not (run / START).is_dir():
+        with _unfinished(run) as unfinished:
+            shutil.copytree(model, unfinished, copy_function=_link)
+    return run / START
+
+
+@contextmanager
+def _unfinished(run: Path) -> Iterator[Path]:
+    """A folder, not there yet, that becomes `start/` when it is filled."""
+    folder = run / f".{START}"
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield folder
+        folder.rename(run / START)
     except OSError as error:
         raise ConfigError(
             f"cannot write to {run} ({error.strerror or error}); give another --output"
         ) from error
-    return folder
 
 
 def _is_changed(recipe: TransferRecipe) -> bool:
@@ -97,6 +122,7 @@ def _load(entry: ModelConfig) -> Any:
 def _link(source: str, target: str) -> None:
     """One more name for a file that nobody changes, or a copy on another file system."""
     try:
-        os.link(source, target)
+        # The hub's cache holds links to its files.
+        os.link(os.path.realpath(source), target)
     except OSError:
         shutil.copy2(source, target)

@@ -30,8 +30,9 @@ from suite.pipelines.transplant_inputs import (
     open_inputs,
     saved_dtype,
 )
+from suite.text.passages import cut_passages
 from suite.text.tokenizers import open_tokenizer
-from suite.transplant.bits_per_byte import bits_per_byte, cut_passages
+from suite.transplant.bits_per_byte import bits_per_byte
 from suite.transplant.contract import Composition
 from suite.transplant.folder import save_folder
 from suite.transplant.registry import TRANSPLANTS

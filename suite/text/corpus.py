@@ -24,6 +24,8 @@ from suite.text.corpus_sources import (
     open_files,
 )
 from suite.text.corpus_tables import HubData, open_hub, open_parquet
+from suite.text.packaged import PackagedText, packaged_file
+from suite.text.passages import LEAST_PASSAGE_BYTES, PassageFiles
 
 _SHUFFLE_BLOCK = 10_000
 
@@ -33,13 +35,16 @@ class CorpusConfig(Config):
 
     `path` is a file, a folder or a glob; the suffix says how it is read: `.jsonl` and `.json` (one
     object a line; `.jsonl.gz` with `streaming`), `.parquet`, or `.txt` and `.md`, where each file
-    is one document. `hub` is a data set `org/name` with `subset`, `split` and `revision`.
+    is one document, or each passage of at most `passage_bytes` bytes, cut behind a line end. `hub`
+    is a data set `org/name` with `subset`, `split` and `revision`. `packaged` is text that comes
+    with the package.
 
     A document is the field `text` (the default), the fields `prompt` and `completion` joined by
-    `separator`, which belongs to the prompt, or the field `messages`: a list of objects of which
-    `role` and `content` are read.
+    `separator`, which belongs to the prompt (with `chat`, they are a user's turn and its answer),
+    or the field `messages`: a list of objects of which `role` and `content` are read.
 
-    `limit` keeps the first documents of the data, before any shuffling. With `streaming`, nothing
+    `skip` leaves out the first documents of the data, and `limit` keeps the first of those that are
+    left, both before any shuffling: so one text has parts. With `streaming`, nothing
     is counted or copied first, and documents are shuffled within blocks of `shuffle_block`.
     """
 
@@ -48,22 +53,27 @@ class CorpusConfig(Config):
     subset: str | None = None
     split: str = "train"
     revision: str | None = None
+    packaged: PackagedText | None = None
+    passage_bytes: Annotated[int, Field(ge=LEAST_PASSAGE_BYTES)] | None = None
     streaming: bool = False
     text: str | None = None
     prompt: str | None = None
     completion: str | None = None
     separator: str = ""
+    chat: bool = False
     messages: str | None = None
     shuffle: bool = True
     shuffle_block: PositiveInt = _SHUFFLE_BLOCK
     seed: Annotated[int, Field(ge=0)] = 0
+    skip: Annotated[int, Field(ge=0)] = 0
     limit: PositiveInt | None = None
 
     @model_validator(mode="after")
     def _one_place(self) -> CorpusConfig:
-        if (self.path is None) == (self.hub is None):
-            found = "nothing" if self.path is None else "both"
-            raise ValueError(f"expected exactly one of path, hub, found {found}")
+        places = [name for name in ("path", "hub", "packaged") if getattr(self, name) is not None]
+        if len(places) != 1:
+            found = " and ".join(places) or "nothing"
+            raise ValueError(f"expected exactly one of path, hub, packaged, found {found}")
         if self.hub is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", self.hub):
             raise ValueError(f"hub is {self.hub!r}, should be of the form org/name")
         given = {"subset": self.subset, "revision": self.revision}
@@ -71,6 +81,11 @@ class CorpusConfig(Config):
         for key, value in given.items():
             if self.hub is None and value is not None:
                 raise ValueError(f"{key} is {value!r}, but only a data set of the hub has one")
+        if self.passage_bytes is not None and self.path is None:
+            raise ValueError(
+                f"passage_bytes cuts text files, and {places[0]} data have documents of their own;"
+                " leave it out"
+            )
         if self.shuffle_block != _SHUFFLE_BLOCK and not (self.streaming and self.shuffle):
             raise ValueError("shuffle_block applies only with streaming: true and shuffle: true")
         return self
@@ -86,9 +101,23 @@ class CorpusConfig(Config):
             raise ValueError(
                 f"expected one of text, prompt with completion, messages, found {found}"
             )
-        if self.separator and self.prompt is None:
-            raise ValueError("separator applies only between prompt and completion")
+        if self.separator and (self.prompt is None or self.chat):
+            raise ValueError("separator applies only between prompt and completion of one text")
+        if self.chat and self.prompt is None:
+            raise ValueError("chat applies only to prompt and completion")
         return self
+
+    @property
+    def has_chats(self) -> bool:
+        """Whether documents are conversations."""
+        return self.chat or self.messages is not None
+
+    @property
+    def place(self) -> str:
+        """Where the text is, as on the command line."""
+        if self.path is not None:
+            return str(self.path)
+        return f"hub:{self.hub}" if self.hub is not None else f"packaged:{self.packaged}"
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -153,7 +182,7 @@ class Corpus:
         """Documents of an epoch; None when streaming, where it is not known."""
         if isinstance(self._source, RowStream):
             return None
-        num_rows = len(self._source)
+        num_rows = max(len(self._source) - self.config.skip, 0)
         return min(num_rows, self.config.limit or num_rows)
 
     def documents(
@@ -195,32 +224,41 @@ class Corpus:
         """SHA-256 (hex) of what the documents and their numbers are; reads local files whole.
 
         It covers the bytes of the files in their order (for the hub: the commit, subset and
-        split), the fields and the limit. It doesn't cover where files are, how they are named, nor
-        the order of reading: signals stored by a document's number stay valid under another seed.
+        split), how they are cut, the fields, and what skip and limit leave out. It doesn't cover
+        where files are, how they are named, nor the order of reading: signals stored by a
+        document's number stay valid under another seed.
         """
-        fields = [self.config.fields, self.config.separator, self.config.messages is not None]
-        return content_hash([self._source.identity(), fields, self.config.limit])
+        config = self.config
+        fields = [config.fields, config.separator, config.messages is not None]
+        # What is not used has no trace, so that signals stored before it existed stay valid.
+        used = {key: getattr(config, key) for key in ("skip", "chat") if getattr(config, key)}
+        return content_hash(
+            [self._source.identity(), fields, config.limit, *([used] if used else [])]
+        )
 
     def _epoch(self, epoch: int, start: int) -> Iterator[tuple[int, Row]]:
         """Numbered rows in the order of an epoch, without the first `start` of them."""
         source, config, seeds = self._source, self.config, (self.config.seed, epoch)
+        skip = config.skip
         if not isinstance(source, RowStream):
             count = self.num_documents or 0
             order = shuffled_numbers(count, seeds) if config.shuffle else range(count)
-            return ((number, source.read(number)) for number in map(int, order[start:]))
+            numbers = (skip + int(number) for number in order[start:])
+            return ((number, source.read(number)) for number in numbers)
 
         def read_from(number: int) -> Iterator[Row]:
             left = None if config.limit is None else max(config.limit - number, 0)
-            return itertools.islice(source.read_from(number), left)
+            return itertools.islice(source.read_from(skip + number), left)
 
         if not config.shuffle:
-            return enumerate(read_from(start), start)
+            return enumerate(read_from(start), skip + start)
         size = config.shuffle_block
-        return shuffled_blocks(read_from, block_size=size, seeds=seeds, start=start)
+        blocks = shuffled_blocks(read_from, block_size=size, seeds=seeds, start=start)
+        return ((skip + number, row) for number, row in blocks)
 
     def _nothing_at(self, epoch: int, index: int) -> ConfigError:
         if index == 0:
-            return _no_documents(self._source)
+            return _no_documents(self._source, self.config)
         num = "" if self.num_documents is None else f" ({self.num_documents} documents)"
         return ConfigError(
             f"{self._source.name}: position {index} of epoch {epoch} is beyond the end{num}; the"
@@ -249,10 +287,10 @@ def open_corpus(
     """
     source = _open_source(config, base or Path(), cache_dir)
     if not isinstance(source, RowStream):
-        if not len(source):
-            raise _no_documents(source)
+        if len(source) <= config.skip:
+            raise _no_documents(source, config)
         # A wrong field is an error now, not after a model was loaded.
-        _read_document(config, 0, source.read(0))
+        _read_document(config, config.skip, source.read(config.skip))
     return Corpus(config, source)
 
 
@@ -261,9 +299,14 @@ def _open_source(config: CorpusConfig, base: Path, cache_dir: Path | None) -> Ro
     if config.hub is not None:
         data = HubData(config.hub, config.subset, config.split, config.revision)
         return open_hub(data, columns=columns, streaming=streaming, cache_dir=cache_dir)
-    assert config.path is not None  # the settings have one of the two
-    path = expand_path(config.path, base)
+    if config.packaged is not None:
+        path = packaged_file(config.packaged)
+    else:
+        assert config.path is not None  # the settings have one of the three
+        path = expand_path(config.path, base)
     kind, files = find_files(path)
+    if config.passage_bytes is not None:
+        return _open_passages(path, kind, files, config)
     if kind == "parquet":
         return open_parquet(
             str(path), files, columns=columns, streaming=streaming, cache_dir=cache_dir
@@ -271,8 +314,19 @@ def _open_source(config: CorpusConfig, base: Path, cache_dir: Path | None) -> Ro
     return open_files(str(path), kind, files, streaming=streaming)
 
 
-def _no_documents(source: Rows | RowStream) -> ConfigError:
-    return ConfigError(f"{source.name}: no documents in it")
+def _open_passages(
+    path: Path, kind: str, files: tuple[Path, ...], config: CorpusConfig
+) -> PassageFiles:
+    assert config.passage_bytes is not None  # only called where there is one
+    for key, has_no_effect in (("passage_bytes", kind != "text"), ("streaming", config.streaming)):
+        if has_no_effect:
+            raise ConfigError(f"{path}: {key} has no effect on {kind} files; leave it out")
+    return PassageFiles(str(path), files, config.passage_bytes)
+
+
+def _no_documents(source: Rows | RowStream, config: CorpusConfig) -> ConfigError:
+    behind = f" behind the first {config.skip} (skip)" if config.skip else ""
+    return ConfigError(f"{source.name}: no documents in it{behind}")
 
 
 def _read_document(config: CorpusConfig, number: int, row: Row) -> Document:
@@ -280,6 +334,8 @@ def _read_document(config: CorpusConfig, number: int, row: Row) -> Document:
     if config.messages is not None:
         return Document(number, messages=_read_messages(fields, config.messages, place))
     *prompts, text = (_read_text(fields, field, place) for field in config.fields)
+    if config.chat:
+        return Document(number, messages=(Message("user", *prompts), Message("assistant", text)))
     prompt = "".join(part + config.separator for part in prompts)
     return Document(number, text=prompt + text, prompt_bytes=len(prompt.encode()))
 

@@ -122,7 +122,7 @@ def find_files(path: Path) -> tuple[str, tuple[Path, ...]]:
         ConfigError: Nothing there, an unknown kind, or several kinds.
     """
     if path.is_dir():
-        with _readable(path):
+        with readable(path):
             inside = [file for file in path.iterdir() if not file.name.startswith(".")]
         found = [file for file in inside if file.is_file() and _suffix(file)]
         nothing = f"{path}: no file in it that can be read; accepted: {_ACCEPTED}"
@@ -176,9 +176,9 @@ class TextFiles:
             TextError: It is not UTF-8.
         """
         file = self.files[number]
-        with _readable(file):
+        with readable(file):
             data = file.read_bytes()
-        return Row(str(file), {"text": _decoded(data, str(file))})
+        return Row(str(file), {"text": decoded(data, str(file))})
 
     def identity(self) -> dict[str, Any]:
         """SHA-256 of each file."""
@@ -215,7 +215,7 @@ class JsonLines:
         file = self.files[which]
         start, end, line = self._indexes[which][number - self._first_numbers[which]].tolist()
         # Opened each time: thousands of files can't stay open, and a fork can't share a place.
-        with _readable(file), file.open("rb") as opened:
+        with readable(file), file.open("rb") as opened:
             opened.seek(start)
             data = opened.read(end - start)
         return _parse_line(data, f"{file} line {line}")
@@ -239,7 +239,7 @@ class JsonLinesStream:
     def _lines(self) -> Iterator[tuple[bytes, str]]:
         for file in self.files:
             opening = gzip.open if _suffix(file) == ".jsonl.gz" else open
-            with _readable(file), opening(file, "rb") as opened:
+            with readable(file), opening(file, "rb") as opened:
                 for line, data in enumerate(opened, 1):
                     if data.strip():
                         yield data.removesuffix(b"\n"), f"{file} line {line}"
@@ -261,7 +261,7 @@ def files_identity(kind: str, files: Sequence[Path]) -> dict[str, Any]:
     """
     digests = []
     for file in files:
-        with _readable(file), file.open("rb") as opened:
+        with readable(file), file.open("rb") as opened:
             digests.append(hashlib.file_digest(opened, "sha256").hexdigest())
     return {"kind": kind, "files": digests}
 
@@ -270,7 +270,7 @@ def _index_lines(file: Path) -> NDArray[np.int64]:
     """First byte, byte after the last, and line number of each line that is not blank: [n, 3]."""
     parts = [np.empty((0, 3), np.int64)]
     offset = num_lines = 0
-    with _readable(file), file.open("rb") as opened:
+    with readable(file), file.open("rb") as opened:
         while block := opened.read(_SCAN_BYTES):
             block += opened.readline()
             data = np.frombuffer(block, np.uint8)
@@ -289,7 +289,7 @@ def _index_lines(file: Path) -> NDArray[np.int64]:
 
 
 def _parse_line(data: bytes, place: str) -> Row:
-    text = _decoded(data, place).removeprefix("\ufeff")
+    text = decoded(data, place).removeprefix("\ufeff")
     try:
         fields = json.loads(text)
     except RecursionError as error:
@@ -307,7 +307,12 @@ def _not_json(place: str, reason: str) -> ConfigError:
     return ConfigError(f"{place}: not JSON ({reason}); each line must be one JSON object")
 
 
-def _decoded(data: bytes, place: str) -> str:
+def decoded(data: bytes, place: str) -> str:
+    """Bytes as text; `place` says where they are.
+
+    Raises:
+        TextError: They are not UTF-8.
+    """
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -318,7 +323,8 @@ def _decoded(data: bytes, place: str) -> str:
 
 
 @contextlib.contextmanager
-def _readable(file: Path) -> Iterator[None]:
+def readable(file: Path) -> Iterator[None]:
+    """What goes wrong with a file, as a ConfigError that names it."""
     try:
         yield
     except (OSError, EOFError, zlib.error) as error:

@@ -174,7 +174,8 @@ def _errors_as_sentences(name: str) -> Iterator[None]:
         off = datasets.config.HF_HUB_OFFLINE
         state = "the hub is switched off (HF_HUB_OFFLINE)" if off else "the hub cannot be reached"
         raise ConfigError(
-            f"{name} is not in the local cache and {state}; go online, or give path with files"
+            f"{name} is not in the local cache and {state}; go online, or give a path with files"
+            " instead (--data PATH)"
         ) from error
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:
         # Only its cause says what happened.

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from suite.engine.members import HfMember
+from suite.engine.ngram_member import open_member
 from suite.engine.readers import read_tokens
 from suite.engine.requests import pair_request
 from suite.engine.scoring import score
@@ -45,7 +45,7 @@ def bits_per_byte(
         raise ModelError(f"{tokenizer.name} has neither begin nor end token to begin a text with")
     name, dead = tokenizer.name, torch.from_numpy(tokenizer.vocabulary.is_dead)
     count = num_entries(tokenizer.vocabulary, model, name=name)
-    member = HfMember(model, name=name, num_entries=count, dead=dead[:count])
+    member = open_member(model, name=name, num_entries=count, dead=dead[:count])
     requests = [
         pair_request([begin], tokenizer.encode(passage).ids.tolist(), max_length=member.max_length)
         for passage in passages
@@ -53,36 +53,3 @@ def bits_per_byte(
     scored = score(member, requests, read_tokens, on_answer=on_answer)
     total = float(scored.values["token"].double().sum())
     return -total / (math.log(2) * sum(len(passage.encode()) for passage in passages))
-
-
-def cut_passages(text: str, max_bytes: int) -> list[str]:
-    """A text in passages, cut behind a line end, or within a line that is too long.
-
-    Args:
-        text: Any text.
-        max_bytes: Most UTF-8 bytes of a passage, at least 4.
-
-    Returns:
-        Passages that joined are the text; none is empty.
-    """
-    passages: list[str] = []
-    for line in text.splitlines(keepends=True):
-        for piece in _cut_line(line, max_bytes):
-            fits = passages and len(passages[-1].encode()) + len(piece.encode()) <= max_bytes
-            if fits:
-                passages[-1] += piece
-            else:
-                passages.append(piece)
-    return passages
-
-
-def _cut_line(line: str, max_bytes: int) -> list[str]:
-    data, pieces = line.encode(), []
-    while data:
-        end = min(max_bytes, len(data))
-        # Never inside a character.
-        while end < len(data) and data[end] & 0xC0 == 0x80:
-            end -= 1
-        pieces.append(data[:end].decode())
-        data = data[end:]
-    return pieces

@@ -1,11 +1,13 @@
-"""Documents of texts and chats, read by two sides and packed into rows; shared by tests of rows."""
+"""Documents of texts and chats, read by all sides and packed into rows; shared by tests of rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from hypothesis import strategies as st
 from tokenizers import AddedToken
-from trained_tokenizers import byte_level_bpe, marked_bpe
+from trained_tokenizers import byte_level_bpe, marked_bpe, opened
 from transformers import PreTrainedTokenizerFast
 
 from suite.align.cut import PackConfig
@@ -23,6 +25,29 @@ CHATS = (
     (*_QUESTION, Message("user", "And then?"), Message("assistant", "Nothing.\n\nNo.")),
 )
 
+# U+2581 is text that only the byte-level tokenizers can read.
+WORDS = [
+    "The",
+    " quick",
+    "s",
+    " \n",
+    "\r\n",
+    "  ",
+    "日本語",
+    " 👩‍👩‍👧",
+    "e\u0301",
+    "▁",
+    " fox.",
+    "\tz",
+]
+TEXTS = st.lists(st.lists(st.sampled_from(WORDS), max_size=12).map("".join), max_size=4)
+CONFIGS = st.builds(
+    PackConfig,
+    length=st.integers(2, 16),
+    max_bytes=st.one_of(st.none(), st.integers(1, 40)),
+    packing=st.sampled_from(["isolated", "concatenated", "none"]),
+)
+
 
 def texts_of(texts: Sequence[str], prompt_chars: int = 0) -> list[Document]:
     return [
@@ -35,14 +60,27 @@ def chats_of(*chats: tuple[Message, ...]) -> list[Document]:
     return [Document(number, messages=chat) for number, chat in enumerate(chats)]
 
 
-def aligned(documents: Sequence[Document], sides: Sides) -> list[AlignedDocument]:
-    """Documents as a teacher and a student read them."""
+def aligned(
+    documents: Sequence[Document], sides: Sides, more_teachers: Sequence[OpenedTokenizer] = ()
+) -> list[AlignedDocument]:
+    """Documents as a teacher, a student and further teachers read them."""
     stream = [(Position(0, number + 1), item) for number, item in enumerate(documents)]
-    return list(DocumentReader(*sides).read(stream))
+    return list(DocumentReader(*sides, more_teachers).read(stream))
 
 
-def packed(documents: Sequence[Document], sides: Sides, config: PackConfig) -> list[Row]:
-    return list(pack_rows(aligned(documents, sides), *sides, config))
+def packed(
+    documents: Sequence[Document],
+    sides: Sides,
+    config: PackConfig,
+    more_teachers: Sequence[OpenedTokenizer] = (),
+) -> list[Row]:
+    read = aligned(documents, sides, more_teachers)
+    return list(pack_rows(read, *sides, config, more_teachers=more_teachers))
+
+
+def without_begin(family: str) -> OpenedTokenizer:
+    """One that puts no begin token before a text."""
+    return replace(opened(family), begin_id=None)
 
 
 def named(names: Sequence[str], template: str, *, marked: bool = False) -> OpenedTokenizer:

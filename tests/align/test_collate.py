@@ -141,8 +141,9 @@ def test_a_batch_taken_apart_gives_its_rows_back():
     for number, row in enumerate(batch):
         parts = zip(taken_apart(found, number), (row.teacher, row.student, row.chunks), strict=True)
         for mine, yours in parts:
-            for column in fields(yours):
-                a, b = getattr(mine, column.name), getattr(yours, column.name)
+            names = {column.name for column in fields(yours)} - {"more_teacher_spans"}
+            for name in names:
+                a, b = getattr(mine, name), getattr(yours, name)
                 assert a.dtype == b.dtype
                 assert a.tolist() == b.tolist()
 

@@ -83,12 +83,13 @@ def test_documents_are_read_in_order_as_each_is_alone(teacher: str, student: str
     for item, document in zip(found, documents, strict=True):
         encodings = [side.encode(document.text or "") for side in sides]
         assert item.student is not None
+        assert item.others is not None
         assert same(item.teacher, encodings[0])
         assert same(item.student.encoding, encodings[1])
         whole = align_chunks(*encodings)
-        np.testing.assert_array_equal(item.student.alignment.byte_spans, whole.byte_spans)
-        np.testing.assert_array_equal(item.student.alignment.teacher_spans, whole.teacher_spans)
-        np.testing.assert_array_equal(item.student.alignment.student_spans, whole.student_spans)
+        np.testing.assert_array_equal(item.others.alignment.byte_spans, whole.byte_spans)
+        np.testing.assert_array_equal(item.others.alignment.teacher_spans, whole.teacher_spans)
+        np.testing.assert_array_equal(item.others.alignment.student_spans, whole.student_spans)
         assert (item.completions, item.student.completions, item.student.contents) == (None,) * 3
         coverage.append(measure_coverage(whole, len(encodings[0].text)))
     assert reader.counts.coverage == sum(coverage, Coverage())
@@ -238,7 +239,7 @@ def test_one_template_for_both_where_the_student_knows_its_tokens() -> None:
     assert item.completions.tolist() == [[19, 23]]
     assert item.student.completions is not None
     assert item.student.completions.tolist() == [[19, 23]]
-    assert item.student.alignment.byte_spans[-1, 1] == len(item.teacher.text)
+    assert item.others.alignment.byte_spans[-1, 1] == len(item.teacher.text)
 
 
 def test_a_student_keeps_its_own_template_where_it_lacks_tokens_of_the_teachers() -> None:
@@ -251,7 +252,7 @@ def test_a_student_keeps_its_own_template_where_it_lacks_tokens_of_the_teachers(
     assert same(item.student.encoding, chats[1].encoding)
     assert item.student.encoding.text == b"user: a b\nassistant: Yes.\n\n"
     expected = align_chats(*chats)
-    np.testing.assert_array_equal(item.student.alignment.byte_spans, expected.byte_spans)
+    np.testing.assert_array_equal(item.others.alignment.byte_spans, expected.byte_spans)
     assert item.student.contents is not None
     for spans, chat in zip(item.student.contents, chats, strict=True):
         np.testing.assert_array_equal(spans, chat.content_spans)

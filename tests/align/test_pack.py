@@ -5,41 +5,31 @@ from __future__ import annotations
 import json
 import tracemalloc
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import fields, replace
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from packed import CHATS, aligned, chats_of, chunks_of, packed, texts_of
+from packed import (
+    CHATS,
+    CONFIGS,
+    TEXTS,
+    aligned,
+    chats_of,
+    chunks_of,
+    packed,
+    texts_of,
+    without_begin,
+)
+from plain_rows import assert_row
 from trained_tokenizers import opened
 
-from suite.align.cut import PackConfig, Piece
+from suite.align.cut import PackConfig
 from suite.align.documents import AlignedDocument
 from suite.align.pack import pack_rows
-from suite.align.rows import Row, RowCounts, RowSide
-from suite.text.encoding import Encoding
-from suite.text.tokenizers import OpenedTokenizer
+from suite.align.rows import RowCounts, RowSide
 
-Spans = list[tuple[int, int]]
-
-# U+2581 is text that only the byte-level tokenizers can read.
-WORDS = [
-    "The",
-    " quick",
-    "s",
-    " \n",
-    "\r\n",
-    "  ",
-    "日本語",
-    " 👩‍👩‍👧",
-    "e\u0301",
-    "▁",
-    " fox.",
-    "\tz",
-]
-TEXTS = st.lists(st.lists(st.sampled_from(WORDS), max_size=12).map("".join), max_size=4)
 PAIRS = [
     ("byte-level", "bytes:byte-level"),
     ("byte-level", "unigram"),
@@ -48,129 +38,6 @@ PAIRS = [
     ("bytes:marked", "marked"),
 ]
 STUDENTS = ("bytes:byte-level", "marked", "unigram")
-CONFIGS = st.builds(
-    PackConfig,
-    length=st.integers(2, 16),
-    max_bytes=st.one_of(st.none(), st.integers(1, 40)),
-    packing=st.sampled_from(["isolated", "concatenated", "none"]),
-)
-
-
-def without_begin(family: str) -> OpenedTokenizer:
-    return replace(opened(family), begin_id=None)
-
-
-def two_pointer(teacher: Spans, student: Spans) -> list[tuple[int, int, int, int]]:
-    """The chunks of two rows of byte spans: teacher start and stop, student start and stop."""
-    chunks, i, j = [], 0, 0
-    while i < len(teacher) and j < len(student):
-        if teacher[i][0] != student[j][0]:
-            i, j = (i + 1, j) if teacher[i][0] < student[j][0] else (i, j + 1)
-            continue
-        start, first_i, first_j = teacher[i][0], i, j
-        while i < len(teacher) and j < len(student):
-            ends = teacher[i][1], student[j][1]
-            if ends[0] == ends[1] > start:
-                chunks.append((first_i, i + 1, first_j, j + 1))
-                break
-            i, j = i + (ends[0] <= ends[1]), j + (ends[1] <= ends[0])
-        i, j = i + 1, j + 1
-    return chunks
-
-
-def expected_part(document: AlignedDocument, piece: Piece, sides: Sequence[OpenedTokenizer]):
-    """What a piece should hold: for each side (ids, loss mask), chunks, counts."""
-    teacher, view = document.teacher, document.student
-    spans = [tuple(span) for span in teacher.byte_spans.tolist()]
-    inside = range(piece.start, piece.stop)
-    prompt = 0 if document.completions is None else int(document.completions[0, 0])
-
-    def side_of(encoding: Encoding, tokens: Sequence[int], begin_id: int | None):
-        ids = [int(encoding.ids[token]) for token in tokens]
-        mask = [int(encoding.byte_spans[token, 0]) >= prompt for token in tokens]
-        if ids and begin_id is not None:
-            ids, mask = [begin_id, *ids], [False, *mask]
-        return ids, [False, *mask[1:]] if ids else []
-
-    teacher_side = side_of(teacher, inside, sides[0].begin_id)
-    if view is None:
-        return teacher_side, ([], []), [], (0, 0)
-    low = spans[piece.start][0]
-    high = len(teacher.text) if piece.is_last else spans[piece.stop][0]
-    yours = [tuple(span) for span in view.encoding.byte_spans.tolist()]
-    is_first = piece.start == 0
-    tokens = [
-        token
-        for token, (start, stop) in enumerate(yours)
-        if low <= start and stop <= high and (stop > low or is_first)
-    ]
-    student_side = side_of(view.encoding, tokens, sides[1].begin_id)
-    whole = two_pointer(spans, yours)
-    uncut = {first for first, *_ in whole}
-    # A cut behind a dummy space leaves two sides of equal bytes, but the chunk began before it.
-    found = [
-        chunk
-        for chunk in two_pointer([spans[t] for t in inside], [yours[t] for t in tokens])
-        if inside[chunk[0]] in uncut
-    ]
-    prefixes = [int(side.begin_id is not None) for side in sides]
-    chunks, num_first = [], 0
-    if all(prefixes) and tokens:
-        chunks.append(((0, 1), (0, 1), 0, True, False))
-    for i, i_stop, j, j_stop in found:
-        if (i == 0 and not prefixes[0]) or (j == 0 and not prefixes[1]):
-            num_first += 1
-            continue
-        start, stop = spans[inside[i]][0], spans[inside[i_stop - 1]][1]
-        chunk = ((i, i_stop), (j, j_stop), stop - start, False, start >= prompt)
-        chunks.append(moved(chunk, *prefixes))
-    num_crossing = sum(first in inside and stop > piece.stop for first, stop, *_ in whole)
-    return teacher_side, student_side, chunks, (num_crossing, num_first)
-
-
-def moved(chunk: tuple, teacher: int, student: int) -> tuple:
-    """A chunk behind so many tokens of other pieces."""
-    (start, stop), (student_start, student_stop), *rest = chunk
-    spans = (start + teacher, stop + teacher), (student_start + student, student_stop + student)
-    return (*spans, *rest)
-
-
-def assert_row(row: Row, documents: dict[int, AlignedDocument], sides, *, restarts: bool) -> None:
-    """Every array of a row is that of plain loops."""
-    ids, masks, positions, chunks = ([], []), ([], []), ([], []), []
-    closes: list[bool] = []
-    crossing = first = 0
-    for piece, number in zip(row.pieces, row.documents, strict=True):
-        *both, own, counts = expected_part(documents[number], piece, sides)
-        before = len(ids[0]), len(ids[1])
-        for m, (side_ids, side_mask) in enumerate(both):
-            start = 0 if restarts else before[m]
-            positions[m].extend(range(start, start + len(side_ids)))
-            ids[m].extend(side_ids)
-            masks[m].extend(side_mask)
-        for place, chunk in enumerate(own):
-            behind = own[place + 1] if place + 1 < len(own) else None
-            follows = behind and all(chunk[m][1] == behind[m][0] for m in (0, 1))
-            closes.append(not follows)
-        chunks += [moved(chunk, *before) for chunk in own]
-        crossing, first = crossing + counts[0], first + counts[1]
-    for m, side in enumerate((row.teacher, row.student)):
-        assert side.ids.dtype == side.position_ids.dtype == np.int32
-        assert side.ids.tolist() == ids[m]
-        assert side.loss_mask.tolist() == masks[m]
-        assert side.position_ids.tolist() == positions[m]
-    assert row.chunks.teacher_spans.dtype == row.chunks.student_spans.dtype == np.int32
-    assert chunks_of(row) == chunks
-    assert row.chunks.closes.tolist() == closes
-    assert row.counts == RowCounts(
-        num_rows=1,
-        num_bytes=row.counts.num_bytes,
-        num_teacher_tokens=len(ids[0]),
-        num_student_tokens=len(ids[1]),
-        num_chunks=len(chunks),
-        num_crossing=crossing,
-        num_first=first,
-    )
 
 
 @pytest.mark.parametrize("begins", ["both", "teacher", "student", "none"])
@@ -211,7 +78,7 @@ def test_both_sides_of_a_piece_have_the_same_bytes_unless_a_cut_parts_a_chunk(
         document = documents[piece.document]
         low, high = document.teacher.byte_spans[[piece.start, piece.stop - 1], [0, 1]]
         assert mine == document.teacher.text[low:high]
-        chunks = document.student.alignment.byte_spans.tolist()
+        chunks = document.others.alignment.byte_spans.tolist()
         if any(start < low < stop or start < high < stop for start, stop in chunks):
             assert yours in mine
         else:

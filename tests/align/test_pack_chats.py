@@ -39,7 +39,7 @@ def counted_text(side: RowSide, tokenizer: OpenedTokenizer) -> str:
 def test_a_chat_loses_only_the_chunks_that_a_cut_parts(teacher, student):
     sides = opened(teacher), opened(student)
     (document,) = aligned(chats_of(CHATS[1]), sides)
-    spans = document.student.alignment.teacher_spans.tolist()
+    spans = document.others.alignment.teacher_spans.tolist()
     for length in range(2, 20):
         rows = list(pack_rows([document], *sides, PackConfig(length=length, packing="none")))
         counts = sum((row.counts for row in rows), RowCounts())
@@ -64,7 +64,7 @@ def test_two_templates_share_contents_and_turns_in_every_row(length):
     sides = opened("byte-level"), named(["<b>", "<e>", "<h>"], turns, marked=True)
     (document,) = aligned(chats_of(CHATS[1]), sides)
     assert document.student.contents is not None
-    spans = document.student.alignment.teacher_spans.tolist()
+    spans = document.others.alignment.teacher_spans.tolist()
     rows = list(pack_rows([document], *sides, PackConfig(length=length, packing="none")))
     num_chunks = sum(np.count_nonzero(~row.chunks.is_begin) for row in rows)
     assert sum(row.counts.num_crossing for row in rows) == parted(spans, rows)
@@ -90,7 +90,7 @@ def test_two_templates_lose_no_token_and_repeat_none(length):
     rows = list(pack_rows([document], *sides, PackConfig(length=length, packing="none")))
     ids = [token for row in rows for token in row.student.ids[1:].tolist()]
     whole = document.student.encoding.ids.tolist()
-    if not parted(document.student.alignment.teacher_spans.tolist(), rows):
+    if not parted(document.others.alignment.teacher_spans.tolist(), rows):
         assert ids == whole
     left = iter(whole)
     assert all(token in left for token in ids)

@@ -48,8 +48,23 @@ def test_settings_survive_being_written_and_read() -> None:
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        ({}, "expected exactly one of path, hub, found nothing"),
-        (DATA | {"hub": "org/name"}, "expected exactly one of path, hub, found both"),
+        ({}, "expected exactly one of path, hub, packaged, found nothing"),
+        (
+            DATA | {"hub": "org/name"},
+            "expected exactly one of path, hub, packaged, found path and hub",
+        ),
+        ({"packaged": "novels"}, "packaged is 'novels', should be 'python-docs'"),
+        (
+            {"hub": "org/name", "passage_bytes": 9},
+            "passage_bytes cuts text files, and hub data have documents of their own; leave it out",
+        ),
+        (
+            {"packaged": "python-docs", "passage_bytes": 9},
+            "passage_bytes cuts text files, and packaged data have documents of their own; leave it"
+            " out",
+        ),
+        (DATA | {"passage_bytes": 3}, "passage_bytes is 3, should be greater than or equal to 4"),
+        (DATA | {"skip": -1}, "skip is -1, should be greater than or equal to 0"),
         ({"hub": "gsm8k"}, "hub is 'gsm8k', should be of the form org/name"),
         (DATA | {"subset": "a"}, "subset is 'a', but only a data set of the hub has one"),
         (DATA | {"split": "test"}, "split is 'test', but only a data set of the hub has one"),
@@ -65,7 +80,15 @@ def test_settings_survive_being_written_and_read() -> None:
             "expected one of text, prompt with completion, messages, found text and prompt and"
             " messages",
         ),
-        (DATA | {"separator": "\n"}, "separator applies only between prompt and completion"),
+        (
+            DATA | {"separator": "\n"},
+            "separator applies only between prompt and completion of one text",
+        ),
+        (
+            DATA | {"prompt": "q", "completion": "a", "chat": True, "separator": "\n"},
+            "separator applies only between prompt and completion of one text",
+        ),
+        (DATA | {"chat": True}, "chat applies only to prompt and completion"),
         (
             DATA | {"shuffle_block": 5},
             "shuffle_block applies only with streaming: true and shuffle: true",
@@ -266,7 +289,7 @@ def test_a_data_set_of_the_hub_needs_the_hub(tmp_path: Path) -> None:
         open_corpus(CorpusConfig(hub="org/name"), cache_dir=tmp_path)
     assert sentence(error) == (
         "hub:org/name is not in the local cache and the hub is switched off (HF_HUB_OFFLINE);"
-        " go online, or give path with files"
+        " go online, or give a path with files instead (--data PATH)"
     )
 
 

@@ -229,7 +229,7 @@ def test_the_commit_in_the_cache_can_be_asked_for(hub) -> None:
         (
             {"name": "org/other"},
             "hub:org/other is not in the local cache and the hub is switched off (HF_HUB_OFFLINE);"
-            " go online, or give path with files",
+            " go online, or give a path with files instead (--data PATH)",
         ),
         (
             {"split": "test"},
@@ -264,5 +264,5 @@ def test_a_hub_out_of_reach_is_told_from_one_switched_off(
         hub(name="org/other")
     assert str(error.value) == (
         "hub:org/other is not in the local cache and the hub cannot be reached; go online, or"
-        " give path with files"
+        " give a path with files instead (--data PATH)"
     )

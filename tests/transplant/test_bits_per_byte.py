@@ -5,13 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from tiny_models import TEXTS, kept, kept_plan, tiny_llama
 from trained_tokenizers import opened
 
 from suite.errors import ModelError
-from suite.transplant.bits_per_byte import bits_per_byte, cut_passages
+from suite.transplant.bits_per_byte import bits_per_byte
 
 
 @pytest.mark.parametrize("family", ["marked", "unigram", "byte-level"])
@@ -51,14 +49,3 @@ def test_a_tokenizer_without_begin_and_end_is_refused() -> None:
     with pytest.raises(ModelError) as error:
         bits_per_byte(tiny_llama(tokenizer), tokenizer, TEXTS)
     assert str(error.value) == "marked has neither begin nor end token to begin a text with"
-
-
-@given(st.text(max_size=60), st.integers(4, 30))
-def test_passages_joined_are_the_text(text: str, max_bytes: int) -> None:
-    passages = cut_passages(text, max_bytes)
-    assert "".join(passages) == text
-    assert all(0 < len(passage.encode()) <= max_bytes for passage in passages)
-
-
-def test_passages_end_behind_lines_where_they_can() -> None:
-    assert cut_passages("ab\ncd\nefghijk\n", 6) == ["ab\ncd\n", "efghij", "k\n"]

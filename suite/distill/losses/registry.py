@@ -8,11 +8,13 @@ from suite.config import parse_config
 from suite.distill.losses.alm import AlmConfig
 from suite.distill.losses.contract import LossConfig
 from suite.distill.losses.hidden_state import HiddenStateConfig
+from suite.distill.losses.permuted import AlmPermutedConfig
 from suite.distill.losses.sft import SftConfig
 from suite.errors import ConfigError
 
 LOSSES: dict[str, type[LossConfig]] = {
     "alm": AlmConfig,
+    "alm_permuted": AlmPermutedConfig,
     "hidden_state": HiddenStateConfig,
     "sft": SftConfig,
 }
