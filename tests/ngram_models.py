@@ -102,7 +102,9 @@ def plain_places(ids: Sequence[int], old: OpenedTokenizer, new: OpenedTokenizer)
         while start > 0 and ids[start - 1] < 256:
             start -= 1
         ends = [bytes(ids[first : place + 1]) for first in range(start, place + 1)]
-        places.append(next((vocabulary.id_of_bytes[e] for e in ends if e in vocabulary.id_of_bytes), -1))
+        places.append(
+            next((vocabulary.id_of_bytes[e] for e in ends if e in vocabulary.id_of_bytes), -1)
+        )
     return places
 
 

@@ -190,10 +190,8 @@ class DocumentReader:
             others = None
             if encodings := _all_read(sides):
                 found = next(alignments)
-                views = zip(encodings, all_spans(found), strict=True)
-                others = OtherSides(
-                    found[0], tuple(SideView(*view, completions) for view in views)[1:]
-                )
+                own = zip(encodings[1:], all_spans(found)[1:], strict=True)
+                others = OtherSides(found[0], tuple(SideView(*side, completions) for side in own))
             yield self._counted(item, teacher, completions, others)
 
     def _completions(self, document: Document, teacher: Encoding) -> Ints | None:

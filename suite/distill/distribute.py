@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
 
 from suite.distill.student import Student
+from suite.errors import ConfigError
 from suite.models.trunk import transformer_blocks
 
 
@@ -24,17 +27,37 @@ class Distributed:
     is_sharded: bool
 
 
-def open_accelerator(device: str) -> Any:
+def open_accelerator(device: str, trackers: Sequence[str] = (), folder: Path | None = None) -> Any:
     """Join the processes that `accelerate launch` or torchrun started; alone, none.
 
     Mixed precision and accumulation are the step's own.
 
     Args:
         device: From `pick_device`.
+        trackers: Packages that figures are logged to.
+        folder: Where those of them that write files do so.
+
+    Raises:
+        ConfigError: A tracker is not installed.
     """
     from accelerate import Accelerator
+    from accelerate.tracking import get_available_trackers
+    from accelerate.utils import DistributedDataParallelKwargs
 
-    return Accelerator(cpu=device == "cpu", mixed_precision="no")
+    there = {str(tracker) for tracker in get_available_trackers()}
+    for tracker in trackers:
+        if tracker not in there:
+            raise ConfigError(
+                f"training.trackers: {tracker} is not installed; run: pip install {tracker}"
+            )
+    return Accelerator(
+        cpu=device == "cpu",
+        mixed_precision="no",
+        log_with=list(trackers) or None,
+        project_dir=folder,
+        # Buffers are constants, and those of n-gram embeddings are large.
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
 
 
 def distribute(

@@ -70,6 +70,7 @@ class TrainConfig(Config):
         device: Where the student runs.
         seed: Of everything random but the order of the data.
         log_every: Steps between two lines of the log.
+        trackers: Packages that losses and held-out figures go to as well, if they are installed.
     """
 
     steps: PositiveInt | None = None
@@ -85,6 +86,7 @@ class TrainConfig(Config):
     device: Device = "auto"
     seed: Seed = 0
     log_every: PositiveInt = 1
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ()
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainConfig:

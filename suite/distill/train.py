@@ -138,8 +138,6 @@ def _tell(
     seconds: float,
     rows: StepRows,
 ) -> None:
-    if run.stepper.processes.rank != 0:
-        return
     num_tokens = sum(row.counts.num_student_tokens for row in rows.rows)
     log.advance(state.step, figures.losses, num_tokens)
     is_last = state.step == run.num_steps
@@ -162,8 +160,7 @@ def _evaluated(run: TrainingRun, state: TrainingState, log: TrainingLog) -> Trai
     if run.evaluate is None:
         return state
     figures = run.evaluate(state.step)
-    if run.stepper.processes.rank == 0:
-        log.write({"kind": "held_out", "step": state.step, **figures})
+    log.write({"kind": "held_out", "step": state.step, **figures})
     value = figures.get(OBJECTIVE)
     # The start is the student before training, which is no checkpoint.
     is_better = state.best_value is None or (value is not None and value < state.best_value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import TextColumn
 
+from suite.files import write_atomically
 from suite.progress import SECONDS_BETWEEN_LINES, progress_bar
 
 LOG_NAME = "log.jsonl"
@@ -25,16 +26,26 @@ class TrainingLog:
     could save that step; it is taken out, so that every step has one line.
     """
 
-    def __init__(self, folder: Path, console: Console, num_steps: int, *, from_step: int) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        console: Console,
+        num_steps: int,
+        *,
+        from_step: int,
+        track: Callable[[Mapping[str, float], int], None] | None = None,
+    ) -> None:
         """Open the log of a run's folder.
 
         Args:
-            folder: Of the run.
+            folder: Of the run; None for a process that writes nothing.
             console: For the bar.
             num_steps: Of the whole run.
             from_step: Steps done before.
+            track: Told the numbers of every line, by name, and the step.
         """
-        self._path = folder / LOG_NAME
+        self._track = track
+        self._path = None if folder is None else folder / LOG_NAME
         self.console = console
         self._num_steps = num_steps
         self._from_step = from_step
@@ -45,8 +56,9 @@ class TrainingLog:
         )
         self._start = self._last_line = time.monotonic()
         self._num_tokens = 0
-        kept = [line for line in read_log(folder) if line["step"] <= from_step]
-        self._path.write_text("".join(_line(entry) for entry in kept), encoding="utf-8")
+        if folder is not None:
+            kept = [line for line in read_log(folder) if line["step"] <= from_step]
+            write_atomically(folder / LOG_NAME, "".join(_line(entry) for entry in kept))
 
     def __enter__(self) -> TrainingLog:
         self._bar.start()
@@ -63,8 +75,13 @@ class TrainingLog:
 
     def write(self, entry: Mapping[str, Any]) -> None:
         """Add a line."""
+        if self._path is None:
+            return
         with self._path.open("a", encoding="utf-8") as file:
             file.write(_line(entry))
+        if self._track is not None:
+            kind = entry["kind"]
+            self._track(dict(_numbers(entry, f"{kind}/")), entry["step"])
 
     def advance(self, step: int, losses: Mapping[str, float | None], num_tokens: int) -> None:
         """So many steps are done, the last one with these losses and so many tokens."""
@@ -99,6 +116,15 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
         except ValueError:
             break
     return found
+
+
+def _numbers(entry: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, float]]:
+    """The numbers of a line, those inside other mappings under `kind/losses/alm`."""
+    for name, value in entry.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float) and name != "step":
+            yield prefix + name, value
 
 
 def _line(entry: Mapping[str, Any]) -> str:

@@ -56,11 +56,10 @@ class NgramMember(HfMember):
         """As `Member.read`."""
         size = self.model.ngram.table.history_length
         if past is None:
-            history = torch.full((len(ids), size), NOTHING)
+            past_keys, history = None, torch.full((len(ids), size), NOTHING)
         else:
-            history = past.history
-        key_values = None if past is None else past.key_values
-        states, key_values = self._read_keys(ids, mask, key_values, ngram_history=history)
+            past_keys, history = past.key_values, past.history
+        states, key_values = self._read_keys(ids, mask, past_keys, ngram_history=history)
         # The last tokens before the padding that stands behind each row.
         places = mask.sum(dim=1)[:, None] + torch.arange(size)
         last = torch.cat([history, ids], dim=1).gather(1, places)

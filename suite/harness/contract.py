@@ -168,9 +168,7 @@ class EngineBackend(ReportingBackend):
         reasons = self.options.strip_reasoning is not None
         shown = {key: value for key, value in kwargs.items() if not (reasons and key == "until")}
         # Where reasoning comes first, a stop string in it must not end the text.
-        settings = generation_settings(
-            shown, self._end_strings, counts_bytes=self._counts_bytes
-        )
+        settings = generation_settings(shown, self._end_strings, counts_bytes=self._counts_bytes)
         stop = stop_strings(kwargs, self._end_strings)
         texts: list[str] = [""] * len(requests)
 

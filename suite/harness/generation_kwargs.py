@@ -36,7 +36,12 @@ def is_nearly_bytes(vocabulary: Vocabulary) -> bool:
     """Whether ids 0-255 are the bytes, and few further ids stand for bytes."""
     lengths = vocabulary.byte_lengths
     is_start = vocabulary.token_bytes[:NUM_BYTES] == tuple(bytes([b]) for b in range(NUM_BYTES))
-    return is_start and np.count_nonzero(lengths[NUM_BYTES:]) < NUM_BYTES
+    return is_start and int(np.count_nonzero(lengths[NUM_BYTES:])) < NUM_BYTES
+
+
+def in_bytes(num_tokens: int) -> int:
+    """Bytes of so many subword tokens."""
+    return math.ceil(num_tokens * BYTES_PER_TOKEN)
 
 
 def limit_facts(counts_bytes: bool) -> dict[str, float]:
@@ -93,7 +98,7 @@ def _limits(kwargs: Mapping[str, Any], counts_bytes: bool) -> tuple[int, int | N
     max_bytes = None if kwargs.get("max_gen_bytes") is None else int(kwargs["max_gen_bytes"])
     if not counts_bytes or max_tokens < 1:
         return max_tokens, max_bytes
-    limit = math.ceil(max_tokens * BYTES_PER_TOKEN)
+    limit = in_bytes(max_tokens)
     if max_bytes is not None:
         limit = max_bytes if found is None else min(limit, max_bytes)
     return limit, limit

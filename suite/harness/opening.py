@@ -16,7 +16,7 @@ from suite.engine.ngram_member import open_member
 from suite.engine.texts import MemberText, open_text
 from suite.errors import ConfigError, TextError
 from suite.harness.contract import EngineOptions
-from suite.harness.generation_kwargs import is_nearly_bytes
+from suite.harness.generation_kwargs import in_bytes, is_nearly_bytes
 from suite.harness.protocol import PAPER_MAX_LENGTH, Protocol
 from suite.likelihood.heads import num_entries
 from suite.models.entry import ModelConfig
@@ -77,7 +77,7 @@ def open_model(
         loaded: Model and tokenizer.
         name: What messages and results call it.
         max_length: Tokens of one text that it reads; None for what its configuration says.
-        protocol: The paper's reads 2,048 tokens at most.
+        protocol: The paper's reads 2,048 subword tokens at most, or as many bytes as they have.
         enable_thinking: Given to its chat template, if not None.
         facts: For the results file.
 
@@ -86,15 +86,19 @@ def open_model(
         TextError: Its tokenizer has neither begin nor end token.
     """
     model, hf = loaded.model, loaded.tokenizer
-    if protocol == "paper":
-        max_length = min(max_length or PAPER_MAX_LENGTH, PAPER_MAX_LENGTH)
     tokenizer = _tokenizer(hf, name)
+    counts_bytes = tokenizer is not None and is_nearly_bytes(tokenizer.vocabulary)
+    if protocol == "paper" and not counts_bytes:
+        max_length = min(max_length or PAPER_MAX_LENGTH, PAPER_MAX_LENGTH)
     size, dead = None, None
     if tokenizer is not None:
         vocabulary = tokenizer.vocabulary
         size = num_entries(vocabulary, model, name=name)
         dead = torch.from_numpy(vocabulary.is_dead[:size])
     member = open_member(model, name=name, num_entries=size, dead=dead, max_length=max_length)
+    if protocol == "paper" and counts_bytes:
+        # So many bytes may be more than the model reads.
+        member.max_length = min(member.max_length, in_bytes(PAPER_MAX_LENGTH))
     chat_options = {} if enable_thinking is None else {"enable_thinking": enable_thinking}
     return OpenedModel(
         member, open_text(hf, model, name=name), tokenizer, chat_options, facts or {}

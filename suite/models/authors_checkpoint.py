@@ -138,9 +138,7 @@ def _table(
 ) -> tuple[NgramTable, list[int]]:
     """The table, and which of their rows each of its embeddings is."""
     longer = {
-        ids: row
-        for ids, row in sequences.items()
-        if len(ids) > 1 and ids[-1] + 1 not in special
+        ids: row for ids, row in sequences.items() if len(ids) > 1 and ids[-1] + 1 not in special
     }
     used = sorted({number for ids in longer for number in ids})
     if len(used) > NUM_BYTES:
@@ -174,8 +172,8 @@ def _byte_tokenizer(folder: Path, tokenizer: Any, special: frozenset[int]) -> An
         return tokenizer
     letters = {letter: byte for byte, letter in enumerate(byte_alphabet())}
     names = {number: name for name, number in theirs.get_vocab().items()}
-    others = [names.get(number) for number in range(NUM_BYTES, len(names))]
-    if any(names.get(number) not in letters for number in range(NUM_BYTES)) or None in others:
+    is_whole = set(names) == set(range(len(names)))
+    if not is_whole or any(names[number] not in letters for number in range(NUM_BYTES)):
         raise ModelError(
             f"{folder}: the first {NUM_BYTES} entries of its tokenizer are not the bytes, as in the"
             " authors' format; choose another model"
@@ -189,7 +187,7 @@ def _byte_tokenizer(folder: Path, tokenizer: Any, special: frozenset[int]) -> An
             AddedToken(name, special=True, normalized=False)
             if number in special
             else AddedToken(bytes(map(letters.__getitem__, name)).decode(), normalized=False)
-            for number, name in enumerate(others, start=NUM_BYTES)
+            for number, name in sorted(names.items())[NUM_BYTES:]
         ]
     )
     backend.post_processor = theirs.post_processor
@@ -231,7 +229,7 @@ def _tensor_files(folder: Path) -> dict[str, Path]:
     """The file that each tensor is in."""
     from safetensors import safe_open
 
-    found = {}
+    found: dict[str, Path] = {}
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as tensors:
             found |= dict.fromkeys(tensors.keys(), file)

@@ -9,6 +9,7 @@ Legend: B rows, T tokens, D hidden size, R old embeddings, h tokens of history.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -163,15 +164,18 @@ class NgramCausalLM(nn.Module):
         """Numbers of the model, the old embeddings among them."""
         return int(self.model.num_parameters()) + self.ngram.rows.numel()
 
-    def gradient_checkpointing_enable(self, *args: Any, **options: Any) -> None:
-        """As transformers' own."""
-        self.model.gradient_checkpointing_enable(*args, **options)
+    def save_pretrained(
+        self, folder: str | Path, state_dict: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Write a folder that this package opens, and plain transformers refuses.
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write a folder that this package opens, and plain transformers refuses."""
+        Args:
+            folder: Created if it is missing.
+            state_dict: The weights, where the model's own are cut over processes.
+        """
         from suite.models.ngram_folder import save_ngram_model
 
-        save_ngram_model(self, Path(folder))
+        save_ngram_model(self, Path(folder), state_dict)
 
 
 def add_ngram_embeddings(
@@ -245,7 +249,8 @@ def _check_sizes(model: Any, table: NgramTable, rows: Tensor) -> None:
     if rows.shape[1] != weight.shape[1]:
         raise ModelError(
             f"the old embeddings have {rows.shape[1]} numbers each, those of"
-            f" {type(model).__name__} {weight.shape[1]}; take those of the model that it was made of"
+            f" {type(model).__name__} {weight.shape[1]}; take those of the model that it was made"
+            " of"
         )
     num_needed = max(len(table.entries), int(table.alone.max(initial=NOTHING)) + 1)
     if len(rows) < num_needed:

@@ -9,6 +9,7 @@ load the weights without the old embeddings, and say nothing.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,33 @@ EMBEDDINGS_FILE = "ngram_embeddings.safetensors"
 _CONFIG = "config.json"
 
 
+# Of the names of the weights that transformers' own model has.
+_INNER = "model."
+
+
 def is_ngram_folder(folder: Path) -> bool:
     """Whether a folder holds a model with n-gram embeddings, written by this package."""
     return read_config(folder).get("model_type") == MODEL_TYPE
 
 
-def save_ngram_model(model: NgramCausalLM, folder: Path) -> None:
-    """Write a model's folder; its tokenizer is left to the caller."""
+def save_ngram_model(
+    model: NgramCausalLM, folder: Path, state_dict: Mapping[str, torch.Tensor] | None = None
+) -> None:
+    """Write a model's folder; its tokenizer is left to the caller.
+
+    Args:
+        model: The model.
+        folder: Created if it is missing.
+        state_dict: Its weights, where its own are cut over processes; None for its own.
+    """
     from safetensors.torch import save_file
 
-    model.model.save_pretrained(folder)
+    if state_dict is None:
+        model.model.save_pretrained(folder)
+    else:
+        names = [name for name in state_dict if name.startswith(_INNER)]
+        inner = {name.removeprefix(_INNER): state_dict[name] for name in names}
+        model.model.save_pretrained(folder, state_dict=inner)
     config = read_config(folder)
     outer = {
         "architectures": [NgramCausalLM.__name__],

@@ -92,9 +92,7 @@ def table_of(
         The table, and int64 [R], the old token of each of its embeddings.
     """
     entries = {
-        entry: token
-        for entry, token in old.vocabulary.id_of_bytes.items()
-        if token < num_rows
+        entry: token for entry, token in old.vocabulary.id_of_bytes.items() if token < num_rows
     }
     old_special = {
         string: token for token, string in old.vocabulary.special.items() if token < num_rows
@@ -113,9 +111,7 @@ def table_of(
     )
 
 
-def _alone(
-    kept: Mapping[int, int], first: int, size: int
-) -> tuple[NDArray[np.int64], list[int]]:
+def _alone(kept: Mapping[int, int], first: int, size: int) -> tuple[NDArray[np.int64], list[int]]:
     """Embeddings of special tokens, behind those of the entries; and their old tokens."""
     alone = np.full(size, NOTHING, np.int64)
     alone[list(kept)] = first + np.arange(len(kept))

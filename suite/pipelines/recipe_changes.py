@@ -20,6 +20,7 @@ FREE_KEYS = {
     "evaluation.benchmark": "measuring changes no weight",
     "checkpoints": "saving changes no weight",
     "training.log_every": "shown only",
+    "training.trackers": "shown only",
     "training.device": "the same sums elsewhere",
     "training.rows_per_pass": "the same sums in other portions",
     "training.gradient_checkpointing": "the same activations, computed twice",

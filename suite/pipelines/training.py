@@ -24,7 +24,6 @@ from suite.files import write_atomically
 from suite.models.checkpoint_folder import step_folder
 from suite.models.entry import ModelConfig
 from suite.models.loading import pick_device, release_memory
-from suite.models.resolve import resolve
 from suite.models.sources import Source
 from suite.pipelines.cache_inputs import only_run_in
 from suite.pipelines.recipe_changes import changed_keys, describe_change, resolved
@@ -117,7 +116,8 @@ def train_recipe(options: TrainingOptions, *, console: Console | None = None) ->
         SuiteError: One sentence.
     """
     recipe, run = options.recipe, options.output.absolute()
-    accelerator = open_accelerator(pick_device(recipe.training.device))
+    trackers = recipe.training.trackers
+    accelerator = open_accelerator(pick_device(recipe.training.device), trackers, run)
     is_first = bool(accelerator.is_main_process)
     console = (console or Console(stderr=True)) if is_first else Console(quiet=True)
     saved = _starting_point(options, run)
@@ -197,12 +197,19 @@ def _train(
         figures = held_out.figures if held_out is not None else {}
         return checkpoint_facts(session.inputs, state, figures, options.name)
 
-    log = TrainingLog(run, console, num_steps, from_step=session.state.step)
+    accelerator = session.accelerator
+    if recipe.training.trackers:
+        accelerator.init_trackers(options.name)
+    track = accelerator.log if recipe.training.trackers else None
+    folder = run if session.is_first else None
+    log = TrainingLog(folder, console, num_steps, from_step=session.state.step, track=track)
     described = session.training_run(
         num_steps, evaluate if held_out else None, lambda: stop.is_set, facts
     )
     with log:
         state = train(described, session.state, log)
+    for tracker in accelerator.trackers:
+        tracker.finish()
     checkpoint = step_folder(run, state.step)
     was_interrupted = state.step < num_steps
     if not was_interrupted and session.is_first:
@@ -272,8 +279,7 @@ def _start(inputs: TrainingInputs, run: Path, console: Console) -> Path:
     recipe = inputs.recipe
     if isinstance(recipe, TransferRecipe):
         return make_start(recipe, inputs.teachers[0], run, console)
-    folder = resolve(recipe.student).folder
-    return keep_start(folder, run) if recipe.train == "lora" else folder
+    return keep_start(inputs, run)
 
 
 def _num_steps(inputs: TrainingInputs, console: Console) -> int:

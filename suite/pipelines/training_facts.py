@@ -7,8 +7,7 @@ from typing import Any
 
 from suite.align.documents import DocumentReader
 from suite.distill.state import TrainingState
-from suite.models.entry import ModelConfig
-from suite.models.manifest import has_manifest, read_facts
+from suite.models.licence import model_types as types_in
 from suite.models.resolve import resolve
 from suite.pipelines.recipe_changes import resolved
 from suite.pipelines.training_inputs import AnyRecipe, TrainingInputs
@@ -69,7 +68,7 @@ def model_types(inputs: TrainingInputs) -> list[str]:
     entries = list(inputs.teachers)
     if not isinstance(inputs.recipe, TransferRecipe):
         entries.append(inputs.recipe.student)
-    return sorted({kind for entry in entries for kind in _types_of(entry)})
+    return sorted({kind for entry in entries for kind in types_in(resolve(entry).folder)})
 
 
 def losses(recipe: AnyRecipe) -> str:
@@ -93,14 +92,3 @@ def run_facts(inputs: TrainingInputs, state: TrainingState, num_steps: int) -> F
 def reading_notes(reader: DocumentReader) -> tuple[str, ...]:
     """What was not read, and why."""
     return (*reader.counts.reasons, *reader.counts.warnings)
-
-
-def _types_of(entry: ModelConfig) -> set[str]:
-    from transformers import AutoConfig
-
-    folder = resolve(entry).folder
-    found = {str(AutoConfig.from_pretrained(folder).model_type)}
-    for place in (folder, folder.parent):
-        if has_manifest(place):
-            found |= set(read_facts(place).get("model_types", []))
-    return found

@@ -19,6 +19,7 @@ from suite.pipelines.training_recipe import DistillRecipe, TransferRecipe
 from suite.pipelines.transplant_inputs import open_inputs
 from suite.text.corpus import Corpus, CorpusConfig, Position, open_corpus
 from suite.text.tokenizers import OpenedTokenizer
+from suite.transplant.added_tokens import with_special_tokens
 
 AnyRecipe = TransferRecipe | DistillRecipe
 
@@ -98,8 +99,7 @@ class TrainingInputs:
 
     @property
     def _name(self) -> str:
-        config = self.corpus.config
-        return f"data {config.hub or config.path or config.packaged}"
+        return f"data {self.corpus.config.place}"
 
 
 def open_training(
@@ -128,6 +128,8 @@ def open_training(
             open_entry_tokenizer(entry, f"teachers[{number}]")
             for number, entry in enumerate(teachers)
         ) or (student,)
+        if recipe.added_special_tokens:
+            student = with_special_tokens(student, readers[0], recipe.added_special_tokens)
     held_out = recipe.evaluation.data
     return TrainingInputs(
         recipe,

@@ -23,6 +23,7 @@ from suite.models.entry import ModelConfig
 from suite.models.loading import Placement, load_model, place
 from suite.models.resolve import resolve
 from suite.models.sources import Source
+from suite.models.trunk import trunk_of
 from suite.pipelines.training_inputs import AnyRecipe, TrainingInputs
 from suite.text.tokenizers import OpenedTokenizer
 
@@ -144,7 +145,7 @@ def prepare_student(recipe: AnyRecipe, model: Any, saved: Path | None) -> Any:
         saved: The checkpoint to go on from.
     """
     if recipe.training.gradient_checkpointing:
-        _save_activations(model)
+        _save_activations(trunk_of(model))
     if recipe.train == "full":
         return model
     if saved is not None:
@@ -213,14 +214,14 @@ def _load(entry: ModelConfig, dtype: str | None) -> Any:
     return load_model(entry, resolved, placement).model
 
 
-def _save_activations(model: Any) -> None:
+def _save_activations(trunk: Any) -> None:
     """Compute activations again in the backward pass."""
     # The older name goes with transformers 6.
-    newer = getattr(model, "activation_checkpointing_enable", None)
+    newer = getattr(trunk, "activation_checkpointing_enable", None)
     if newer is not None:
         newer()
     else:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        trunk.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 def _placed(entry: ModelConfig, device: torch.device) -> ModelConfig:

@@ -321,7 +321,7 @@ def _written(options: TrainingOptions) -> Facts:
         state = f"holds a run at step {checkpoints[-1].step:,}; --resume goes on with it"
     parts = ["recipe.json", "log.jsonl"]
     parts += ["first_stage/"] if recipe.first_stage is not None else []
-    parts += ["start/"] if isinstance(recipe, TransferRecipe) else []
+    parts += ["start/"] if recipe.kind == "transfer" or recipe.train == "lora" else []
     every = recipe.checkpoints.every
     when = f"every {every:,} steps and " if every else ""
     kept = f"the last {recipe.checkpoints.keep_last}"

@@ -184,6 +184,11 @@ class TransferRecipe(TrainingRecipe):
             raise ValueError(
                 "train is lora, but a byte model trains all its weights; set train: full"
             )
+        if self.train == "lora" and self.training.sharding == "fully_shard":
+            raise ValueError(
+                "train is lora, whose teacher shares the student's trunk, which fully_shard cuts;"
+                " set training.sharding to ddp"
+            )
         for name in ("ngram_embeddings", "sliding_window"):
             if getattr(self, name) and not self.is_byte_student:
                 raise ValueError(f"{name} has an effect with target_tokenizer: bytes only")

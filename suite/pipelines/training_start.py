@@ -1,4 +1,4 @@
-"""The student of a transfer before training: a transplanted model in the run's own folder."""
+"""The student before training, in the run's own folder where it is not a model as it is."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ from rich.console import Console
 
 from suite.errors import ConfigError
 from suite.models.entry import ModelConfig
+from suite.models.licence import model_types
 from suite.models.loading import load_model, place, release_memory
-from suite.models.manifest import read_facts, verify_manifest, write_manifest
+from suite.models.manifest import has_manifest, read_facts, verify_manifest, write_manifest
 from suite.models.resolve import resolve
 from suite.models.sources import Source
-from suite.pipelines.training_recipe import TransferRecipe
+from suite.pipelines.training_inputs import TrainingInputs
+from suite.pipelines.training_recipe import DistillRecipe, TransferRecipe
 from suite.pipelines.transplant import transplanted_folder
 from suite.text.tokenizers import open_tokenizer
+from suite.transplant.added_tokens import add_embeddings
+from suite.transplant.folder import save_folder
 from suite.transplant.surgery import untie_embeddings
 
 START = "start"
@@ -52,20 +56,46 @@ def make_start(recipe: TransferRecipe, model: ModelConfig, run: Path, console: C
     return folder
 
 
-def keep_start(model: Path, run: Path) -> Path:
-    """The folder `start/` of a run whose student is a model as it is: adapters need their base.
+def keep_start(inputs: TrainingInputs, run: Path) -> Path:
+    """The student of a distillation before training.
+
+    It is the student's own folder, but for one that gets special tokens, and for one that gets
+    adapters, which need their base beside them: these are in `start/`.
 
     Args:
-        model: The student's folder.
+        inputs: For the student and its tokenizer.
         run: The run's folder.
 
     Raises:
-        ConfigError: It cannot be written.
+        SuiteError: It cannot be made, or was damaged since; one sentence.
     """
-    if not (run / START).is_dir():
+    recipe = inputs.recipe
+    assert isinstance(recipe, DistillRecipe)
+    model, folder = resolve(recipe.student).folder, run / START
+    if folder.is_dir():
+        if has_manifest(folder):
+            verify_manifest(folder)
+        return folder
+    if recipe.added_special_tokens:
         with _unfinished(run) as unfinished:
-            shutil.copytree(model, unfinished, copy_function=_link)
-    return run / START
+            unfinished.mkdir()
+            loaded = _load(recipe.student)
+            old = open_tokenizer(loaded.tokenizer, name=str(recipe.student.source))
+            add_embeddings(loaded.model, old, inputs.student)
+            save_folder(unfinished, loaded.model, inputs.student)
+            added = ", ".join(recipe.added_special_tokens)
+            dtype = str(loaded.model.dtype).removeprefix("torch.")
+            facts = {
+                "weights": f"{dtype}, with the special tokens {added}",
+                "model_types": list(model_types(model)),
+            }
+            write_manifest(unfinished, facts)
+        return folder
+    if recipe.train == "full":
+        return model
+    with _unfinished(run) as unfinished:
+        shutil.copytree(model, unfinished, copy_function=_link)
+    return folder
 
 
 @contextmanager

@@ -64,6 +64,7 @@ def training_text(
     left_out = {
         "without a usable prompt": counts.num_without_prompt,
         "empty": counts.num_empty,
+        "not UTF-8": counts.num_broken,
         "below min_log_prob": counts.num_improbable,
         "refused by the verifier": counts.num_unverified,
     }

@@ -17,6 +17,7 @@ from suite.errors import ConfigError
 from suite.models.cache import cached_folder
 from suite.models.entry import ModelConfig
 from suite.models.fingerprint import tokenizer_fingerprint, weights_fingerprint
+from suite.models.licence import model_types
 from suite.models.loading import load_model, place, release_memory
 from suite.models.manifest import write_manifest
 from suite.models.resolve import resolve
@@ -165,6 +166,7 @@ def _build(inputs: TransplantInputs, folder: Path, bar: StageProgress) -> dict[s
     }
     names = {"model": str(source.model), "tokenizer": str(source.tokenizer)}
     return {
+        "model_types": list(model_types(inputs.resolved.folder)),
         "weights": f"{_saved(inputs)}; tokens of {source.tokenizer} by {source.method}",
         "transplant": names | _identity(inputs) | counts,
     }

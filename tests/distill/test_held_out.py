@@ -34,9 +34,7 @@ from suite.text.corpus import Document, Position
 TEACHER, STUDENT = opened("byte-level"), opened("unigram")
 DOCUMENTS = (
     Document(0, "The quick brown fox jumps over the lazy dog. It was the best of times."),
-    Document(
-        1, 'She said: "No, thank you."\r\n  def f(x):\n\treturn x * 2\n\n', prompt_bytes=12
-    ),
+    Document(1, 'She said: "No, thank you."\r\n  def f(x):\n\treturn x * 2\n\n', prompt_bytes=12),
     Document(2, "Der schöne Straßenkünstler aß Äpfel; l'été à Noël, où est-il?"),
 )
 ROWS_LENGTH = 40

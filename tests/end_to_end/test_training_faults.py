@@ -6,6 +6,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -284,15 +285,24 @@ def test_a_full_disk_is_one_sentence_and_the_last_checkpoint_stays(
 
 
 @slow
-@pytest.mark.parametrize("num_bytes", [200, 2_500])
-def test_a_disk_too_full_for_the_small_files_is_one_sentence_too(
-    num_bytes: int, place: Path, undisturbed: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("num_bytes", "is_cached"),
+    [
+        pytest.param(1_000, True, id="recipe.json"),
+        pytest.param(6_000, True, id="log.jsonl"),
+        pytest.param(60_000, False, id="start"),
+    ],
+)
+def test_a_disk_too_full_for_the_other_files_is_one_sentence_too(
+    num_bytes: int, is_cached: bool, place: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    run = tmp_path / "run"
-    train = start(place / "recipe.yaml", run, prepare=limit_files(num_bytes))
-    code, told = finish(train)
-    assert code in (1, 2)
+    recipe = write_recipe(place, RECIPE | {"checkpoints": {}}, "one_checkpoint")
+    cache = {} if is_cached else {"SUITE_CACHE": str(tmp_path / "cache")}
+    process = start(recipe, tmp_path / "run", prepare=limit_files(num_bytes), **cache)
+    code, told = finish(process)
+    assert code == 1, told
     assert "File too large" in error_of(told)
+    assert checkpoints(tmp_path / "run") == []
 
 
 def with_a_hole(place: Path, folder: Path) -> tuple[Path, int]:
@@ -415,6 +425,25 @@ def test_a_changed_recipe_a_held_folder_and_vanished_text_are_a_sentence_each(
     code, told = finish(start(recipe, run, "--resume"))
     assert code == 2
     assert "text" in error_of(told)
+
+
+def test_what_a_run_without_checkpoint_left_behind_is_not_used_by_another_recipe(
+    place: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(undisturbed, run)
+    shutil.rmtree(run / "checkpoints")
+    (tmp_path / "other").mkdir()
+    made = write_tiny_model(tmp_path / "other", seed=9, merges=True, adds_begin_token=True)
+    write_manifest(tmp_path / "other", made)
+    other = {"model": {"name": "other", "source": {"path": str(tmp_path / "other")}}}
+    train_here(write_recipe(place, RECIPE | other, "other"), run)
+    start_weights = [
+        load_file(folder / "start" / "model.safetensors")["model.embed_tokens.weight"]
+        for folder in (run, undisturbed)
+    ]
+    assert not torch.equal(*start_weights)
+    assert steps_in_log(run) == list(range(1, STEPS + 1))
 
 
 def held_out(run: Path) -> dict[str, Any]:

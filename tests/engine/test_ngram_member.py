@@ -102,7 +102,9 @@ def test_pieces_of_ragged_rows_that_are_selected_and_joined_give_the_whole(kind:
 def test_a_past_can_be_read_twice() -> None:
     reader, new = member("llama")
     _, past = reader.read(*padded([ids_of(new)]), None)
-    once, again = (reader.read(torch.tensor([[104, 101]]), torch.ones(1, 2) > 0, past)[0] for _ in "ab")
+    once, again = (
+        reader.read(torch.tensor([[104, 101]]), torch.ones(1, 2) > 0, past)[0] for _ in "ab"
+    )
     assert torch.equal(once, again)
 
 
@@ -148,9 +150,7 @@ def choir_of(readers: Sequence[HfMember], new: Any, rule: str = "mean_probs") ->
     return Choir(speakers, COMBINERS[rule], is_end, never, new.hf.decode)
 
 
-def recomputed(
-    models: Sequence[Any], prompt: Sequence[int], count: int
-) -> list[int]:
+def recomputed(models: Sequence[Any], prompt: Sequence[int], count: int) -> list[int]:
     """The most probable next entry by full passes over the whole text."""
     ids = list(prompt)
     for _ in range(count):

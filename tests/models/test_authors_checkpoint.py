@@ -31,7 +31,7 @@ from suite.models.sources import Source
 from suite.text.tokenizers import open_tokenizer
 from suite.text.vocabulary import byte_alphabet
 
-WIDTH, NUM_OLD, MAX_LENGTH = 16, 40, 16
+WIDTH, MAX_LENGTH = 16, 16
 TEXTS = ("The quick user's model: été\n\nthe 日本", "usermodel the they", "\n\n\n x")
 # What their tokenizers keep beside the bytes, sorted: special tokens, and words of templates.
 KEPT = {
@@ -69,7 +69,7 @@ def alphabet(text: str) -> str:
     return "".join(byte_alphabet()[byte] for byte in text.encode())
 
 
-def expansion(kind: str, tokenizer: Any) -> list[Any]:
+def expansion(kind: str, tokenizer: Any) -> tuple[list[Any], int]:
     """Their dictionary: ids of an old token plus 1, the last first, and its number plus 1."""
     vocab = tokenizer.get_vocab()
     old = [*KEPT[kind], *byte_alphabet(), *map(alphabet, WORDS)]
@@ -87,8 +87,8 @@ def their_rows(ids: Sequence[int], pair: list[Any]) -> list[int]:
     entries = {tuple(map(int, k.split(","))) if k else (): v for k, v in pair[0].items()}
     special = set(pair[1])
     rows = []
-    for place in range(len(ids)):
-        last = [number + 1 for number in reversed(ids[max(0, place + 1 - MAX_LENGTH) : place + 1])]
+    for end in range(1, len(ids) + 1):
+        last = [number + 1 for number in reversed(ids[max(0, end - MAX_LENGTH) : end])]
         sizes = [1] if last[0] in special else range(len(last), 0, -1)
         found = [entries[tuple(last[:size])] for size in sizes if tuple(last[:size]) in entries]
         rows.append(found[0] - 1 if found else 0)
