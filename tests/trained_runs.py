@@ -10,9 +10,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from suite.distill.checkpoint import save_checkpoint
-from suite.distill.lora import LoraConfig, add_adapters, save_adapter
+from suite.distill.lora import LoraConfig, add_adapters
 from suite.distill.settings import CheckpointConfig
 from suite.distill.state import SavedTensors, TrainingState
+from suite.models.adapters import save_adapter
 
 FACTS: dict[str, Any] = {
     "command": "transfer",

@@ -18,6 +18,8 @@ CHECKPOINTS = "checkpoints"
 MODEL = "model"
 ADAPTER = "adapter"
 STATE_FILE = "state.json"
+# In `adapter/`: embedding and head that were trained in full, beside peft's own files.
+ENDS_FILE = "ends.safetensors"
 
 _STEP = re.compile(r"step-(\d{8,})")
 

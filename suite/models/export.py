@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,11 +10,15 @@ import torch
 from torch import Tensor
 
 from suite.errors import ModelError
-from suite.models.folding import copy_settings
 from suite.models.gguf import PROBE_TEXT
 from suite.models.trunk import probe_ids, relative_difference
 
 Dtype = Literal["float32", "bfloat16"]
+
+# Everything of a model folder but weights, what belongs to them, and what could run.
+_SETTINGS = ("*.json", "*.model", "*.txt", "*.jinja")
+_OF_THE_WEIGHTS = (".safetensors.index.json", "manifest.json")
+_CHAT_TEMPLATES = "additional_chat_templates"
 
 _PROBE_TOKENS = 16
 # Of the same numbers, summed up in another order at most.
@@ -45,6 +50,15 @@ def fold_checked(model: Any) -> Any:
     folded = model.merge_and_unload()
     _check_same(probe_logits(folded), before, "with its adapters folded in")
     return folded
+
+
+def copy_settings(source: Path, folder: Path) -> None:
+    """Copy tokenizer, chat templates and settings of a model folder as they are."""
+    for path in (path for pattern in _SETTINGS for path in source.glob(pattern)):
+        if not path.name.endswith(_OF_THE_WEIGHTS):
+            shutil.copyfile(path, folder / path.name)
+    if (source / _CHAT_TEMPLATES).is_dir():
+        shutil.copytree(source / _CHAT_TEMPLATES, folder / _CHAT_TEMPLATES)
 
 
 def write_export(folder: Path, model: Any, settings: Path, dtype: Dtype, *, is_plain: bool) -> None:
@@ -100,6 +114,6 @@ def _check_same(found: Tensor, expected: Tensor, when: str) -> None:
     # Written so that logits which are no numbers are refused, too.
     if not change <= _SAME:
         raise ModelError(
-            f"the model is another one {when} (its logits differ by {change:.1%}); export another"
+            f"the model is another one {when} (its logits differ by {change:.1%}); give another"
             " checkpoint"
         )

@@ -11,13 +11,14 @@ from typing import Any
 from suite.errors import ModelError, SuiteError
 from suite.models import packages, tiny
 from suite.models.checkpoint_folder import (
+    ENDS_FILE,
     ModelFolders,
     checkpoint_facts,
     model_folders,
     verify_model,
 )
 from suite.models.entry import ModelConfig
-from suite.models.folding import ENDS_FILE, folded_folder
+from suite.models.folding import folded_folder
 from suite.models.gguf import check_reader, converted_folder
 from suite.models.manifest import has_manifest, read_facts, verify_manifest
 from suite.models.sources import FOLDER_KINDS, Source, TransplantSource

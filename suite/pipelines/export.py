@@ -12,6 +12,7 @@ from rich.console import Console
 from suite.distill.checkpoint import load_state
 from suite.distill.state import TrainingState
 from suite.errors import ConfigError
+from suite.models.adapters import load_adapted
 from suite.models.checkpoint_folder import (
     ModelFolders,
     checkpoint_facts,
@@ -21,7 +22,6 @@ from suite.models.checkpoint_folder import (
 )
 from suite.models.entry import ModelConfig
 from suite.models.export import Dtype, fold_checked, write_export
-from suite.models.folding import load_adapted
 from suite.models.hub_upload import check_repository, push_folder
 from suite.models.licence import Terms, model_types, terms_of
 from suite.models.loading import Placement, load_model

@@ -11,13 +11,14 @@ import torch
 from suite.align.collate import BatchSide, collate
 from suite.align.rows import Row
 from suite.distill.cache_fingerprints import teacher_fingerprints
-from suite.distill.lora import add_adapters, load_adapter, save_adapter
+from suite.distill.lora import add_adapters
 from suite.distill.losses.hidden_state import ChannelMoments, channel_moments
 from suite.distill.shared_trunk import original_ends, shared_trunk_teacher
 from suite.distill.signals import Teacher, TeacherSignal
 from suite.distill.teacher import live_teacher
 from suite.distill.teacher_cache import TeacherCache
 from suite.likelihood.options import TokenLogProbs
+from suite.models.adapters import load_adapter, save_adapter
 from suite.models.checkpoint_folder import ADAPTER, MODEL
 from suite.models.entry import ModelConfig
 from suite.models.loading import Placement, load_model, place

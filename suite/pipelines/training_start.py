@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from suite.errors import ConfigError
 from suite.models.entry import ModelConfig
 from suite.models.licence import model_types
 from suite.models.loading import load_model, place, release_memory
 from suite.models.manifest import has_manifest, read_facts, verify_manifest, write_manifest
 from suite.models.resolve import resolve
 from suite.models.sources import Source
+from suite.pipelines.output_folder import UnfinishedFolder
 from suite.pipelines.training_inputs import TrainingInputs
 from suite.pipelines.training_recipe import DistillRecipe, TransferRecipe
 from suite.pipelines.transplant import transplanted_folder
@@ -48,11 +46,10 @@ def make_start(recipe: TransferRecipe, model: ModelConfig, run: Path, console: C
     made = transplanted_folder(recipe.transplant_source(model.source), console)
     with _unfinished(run) as unfinished:
         if _is_changed(recipe):
-            unfinished.mkdir()
             _write_changed(recipe, model, made, unfinished)
             write_manifest(unfinished, read_facts(made))
         else:
-            shutil.copytree(made, unfinished, copy_function=_link)
+            _link_all(made, unfinished)
     return folder
 
 
@@ -78,7 +75,6 @@ def keep_start(inputs: TrainingInputs, run: Path) -> Path:
         return folder
     if recipe.added_special_tokens:
         with _unfinished(run) as unfinished:
-            unfinished.mkdir()
             loaded = _load(recipe.student)
             old = open_tokenizer(loaded.tokenizer, name=str(recipe.student.source))
             add_embeddings(loaded.model, old, inputs.student)
@@ -94,22 +90,15 @@ def keep_start(inputs: TrainingInputs, run: Path) -> Path:
     if recipe.train == "full":
         return model
     with _unfinished(run) as unfinished:
-        shutil.copytree(model, unfinished, copy_function=_link)
+        _link_all(model, unfinished)
     return folder
 
 
-@contextmanager
-def _unfinished(run: Path) -> Iterator[Path]:
-    """A folder, not there yet, that becomes `start/` when it is filled."""
-    folder = run / f".{START}"
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        yield folder
-        folder.rename(run / START)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write to {run} ({error.strerror or error}); give another --output"
-        ) from error
+def _unfinished(run: Path) -> UnfinishedFolder:
+    """Becomes `start/` when it is filled; what a killed run left of one goes."""
+    for left in run.glob(f".{START}.*"):
+        shutil.rmtree(left, ignore_errors=True)
+    return UnfinishedFolder(run / START, "--output")
 
 
 def _is_changed(recipe: TransferRecipe) -> bool:
@@ -147,6 +136,10 @@ def _load(entry: ModelConfig) -> Any:
     entry = entry.model_copy(update={"device": "cpu"})
     resolved = resolve(entry)
     return load_model(entry, resolved, place(entry, resolved))
+
+
+def _link_all(source: Path, target: Path) -> None:
+    shutil.copytree(source, target, copy_function=_link, dirs_exist_ok=True)
 
 
 def _link(source: str, target: str) -> None:

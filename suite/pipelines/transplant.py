@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from suite.models.loading import load_model, place, release_memory
 from suite.models.manifest import write_manifest
 from suite.models.resolve import resolve
 from suite.models.sources import Source, TransplantSource
+from suite.pipelines.output_folder import UnfinishedFolder, check_output
 from suite.pipelines.stage_progress import StageProgress
 from suite.pipelines.transplant_inputs import (
     TransplantInputs,
@@ -83,7 +82,7 @@ def plan_transplant(options: TransplantOptions) -> Transplanted:
     Raises:
         SuiteError: Something is missing or wrong; one sentence.
     """
-    _check_output(options.output)
+    check_output(options.output, "--output")
     inputs = open_inputs(options.source)
     _passages(options.text, inputs)
     return Transplanted(options.output, _facts(inputs), _notes(inputs))
@@ -99,11 +98,13 @@ def transplant(options: TransplantOptions, *, console: Console | None = None) ->
     Raises:
         SuiteError: One sentence; nothing is left behind.
     """
-    _check_output(options.output)
+    check_output(options.output, "--output")
     inputs = open_inputs(options.source)
     passages = _passages(options.text, inputs)
-    output = options.output.absolute()
-    with StageProgress(console or Console(stderr=True)) as bar, _Unfinished(output) as folder:
+    with (
+        StageProgress(console or Console(stderr=True)) as bar,
+        UnfinishedFolder(options.output, "--output") as folder,
+    ):
         before = _measure(inputs.source.model, "before", passages, bar)
         facts = _build(inputs, folder, bar)
         after = _measure(Source(path=folder), "after", passages, bar)
@@ -195,45 +196,6 @@ def _identity(inputs: TransplantInputs) -> dict[str, Any]:
     if source.method == "random":
         found["seed"] = source.seed
     return found
-
-
-class _Unfinished:
-    """A folder beside the wanted one, which takes its place when all went well."""
-
-    def __init__(self, output: Path) -> None:
-        self.output = output
-
-    def __enter__(self) -> Path:
-        try:
-            self.output.parent.mkdir(parents=True, exist_ok=True)
-            name = tempfile.mkdtemp(prefix=f".{self.output.name}.", dir=self.output.parent)
-        except OSError as error:
-            raise _unwritable(self.output, error) from error
-        self.folder = Path(name)
-        return self.folder
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        try:
-            if error is None:
-                self.folder.chmod(0o755)
-                self.folder.replace(self.output)
-        except OSError as problem:
-            raise _unwritable(self.output, problem) from problem
-        finally:
-            shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _unwritable(output: Path, error: OSError) -> ConfigError:
-    return ConfigError(f"cannot write to {output} ({error.strerror}); give another --output")
-
-
-def _check_output(output: Path) -> None:
-    if output.is_dir():
-        names = sorted(path.name for path in output.iterdir())
-        if names:
-            raise ConfigError(f"{output}: holds {names[0]}; give a new or an empty --output")
-    elif output.exists():
-        raise ConfigError(f"{output}: is a file; give a new or an empty --output")
 
 
 def _passages(text: Path | None, inputs: TransplantInputs) -> list[str]:

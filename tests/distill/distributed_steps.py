@@ -24,7 +24,7 @@ from suite.distill.losses.sft import SftConfig
 from suite.distill.optimiser import make_optimiser
 from suite.distill.settings import OptimiserConfig
 from suite.distill.snapshot import take_tensors, whole_state
-from suite.distill.step import Processes
+from suite.distill.step import NotFiniteError, Processes
 
 ALM, SFT, HIDDEN = AlmConfig(), SftConfig(), HiddenStateConfig()
 
@@ -101,9 +101,32 @@ def take_steps(case: Case, accelerator: Any = None) -> dict[str, Any]:
     }
 
 
+def refused(sharding: str, accelerator: Any) -> list[str]:
+    """What each process says of a step in which the second one's row is no number."""
+    pair = byte_pair()
+    first, second = (set(row.student.ids.tolist()) for row in pair.rows[:2])
+    own = min(second - first)
+    stepper = stepper_of(pair, (SFT,))
+    with torch.no_grad():
+        pair.student_model.model.embed_tokens.weight[own] = torch.nan
+    shared = distribute(accelerator, stepper.student, sharding)
+    stepper.wrapped, stepper.is_sharded = shared.wrapped, shared.is_sharded
+    stepper.processes = processes = Processes()
+    stepper.optimiser = make_optimiser(stepper.student.parameters(), OptimiserConfig())
+    said: list[str] = [""] * processes.count
+    passes = passes_of(pair.rows[:2], 1, rank=processes.rank, num_processes=processes.count)
+    try:
+        stepper.step(passes, 1e-4)
+    except NotFiniteError as error:
+        torch.distributed.all_gather_object(said, str(error))
+    return said
+
+
 def main(output: str) -> None:
     accelerator = open_accelerator("cpu")
     found: dict[str, Any] = {}
+    for sharding in ("ddp", "fully_shard"):
+        found[f"no number, {sharding}"] = refused(sharding, accelerator)
     for name, case in CASES.items():
         try:
             found[name] = take_steps(case, accelerator)

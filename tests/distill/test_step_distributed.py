@@ -63,6 +63,16 @@ def test_two_processes_take_the_steps_of_one(name: str, two_processes: dict[str,
         assert distance(found[key], alone[key]) < TOLERANCE, key
 
 
+@pytest.mark.parametrize("sharding", ["ddp", "fully_shard"])
+def test_all_processes_stop_where_one_has_no_number(
+    sharding: str, two_processes: dict[str, Any]
+) -> None:
+    assert two_processes[f"no number, {sharding}"] == [
+        "loss sft is not a finite number, in rows of another process",
+        "loss sft is not a finite number, in row 1 of this epoch (document 1 of the data)",
+    ]
+
+
 def distance(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:
     """As a share of the size of what was expected."""
     assert found.keys() == expected.keys()

@@ -421,10 +421,21 @@ def test_a_changed_recipe_a_held_folder_and_vanished_text_are_a_sentence_each(
     code, told = finish(start(recipe, run, "--resume"))
     assert code == 2
     assert str(folder / "text.jsonl") in error_of(told)
+
+
+@slow
+def test_text_that_changed_between_runs_is_refused(place: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    folder.mkdir()
+    write_text(folder / "text.jsonl")
+    model = {"name": "tiny", "source": {"path": str(place / "model")}}
+    recipe = write_recipe(folder, RECIPE | {"model": model})
+    run = train_here(recipe, tmp_path / "run")
+    shutil.rmtree(last_checkpoint(run))
     write_text(folder / "text.jsonl", first=1000)
     code, told = finish(start(recipe, run, "--resume"))
-    assert code == 2
-    assert "text" in error_of(told)
+    assert code == 2, told
+    assert str(folder / "text.jsonl") in error_of(told)
 
 
 def test_what_a_run_without_checkpoint_left_behind_is_not_used_by_another_recipe(

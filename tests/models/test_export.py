@@ -17,9 +17,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import suite
 from suite.errors import ConfigError, ModelError
+from suite.models.adapters import load_adapted
 from suite.models.entry import ModelConfig
 from suite.models.export import fold_checked, probe_logits, write_export
-from suite.models.folding import load_adapted
 from suite.models.licence import GEMMA, model_types, terms_of
 from suite.models.manifest import read_facts, verify_manifest
 from suite.models.ngram_embeddings import NgramCausalLM, add_ngram_embeddings
@@ -258,7 +258,7 @@ def test_weights_that_open_as_others_are_refused(
     with pytest.raises(ModelError) as error:
         write_export(tmp_path / "out", model, tiny_model, "float32", is_plain=True)
     assert str(error.value) == (
-        "the model is another one opened again (its logits differ by 50.0%); export another"
+        "the model is another one opened again (its logits differ by 50.0%); give another"
         " checkpoint"
     )
 

@@ -14,9 +14,9 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from suite.config import parse_config
-from suite.distill.lora import load_adapter
 from suite.distill.training_log import read_log
 from suite.errors import ConfigError
+from suite.models.adapters import load_adapter
 from suite.models.manifest import read_facts
 from suite.pipelines.training import TrainedRun, TrainingOptions, estimate_training, train_recipe
 from suite.pipelines.training_recipe import DistillRecipe, TransferRecipe

@@ -24,6 +24,7 @@ from suite.distill.losses.divergences import (
     settings_problem,
 )
 from suite.distill.losses.groups import (
+    ChunkLogProbs,
     SideChunks,
     count_groups,
     group_chunks,
@@ -179,10 +180,10 @@ class AlmLoss(LossModule):
         super().__init__()
         self.config = config
 
-    def forward(self, inputs: LossInputs) -> LossTerm:
-        """The sum over the batch's groups."""
+    def groups(self, inputs: LossInputs) -> ChunkLogProbs:
+        """What the student and the teachers say about each group."""
         config, batch = self.config, inputs.batch
-        groups = group_chunks(
+        return group_chunks(
             side_chunks(inputs.student.log_probs, batch.student),
             teacher_chunks(inputs.teachers, batch),
             batch,
@@ -191,6 +192,10 @@ class AlmLoss(LossModule):
             gamma=config.closing_gamma,
             teacher_weights=config.teacher_weights,
         )
+
+    def forward(self, inputs: LossInputs) -> LossTerm:
+        """The sum over the batch's groups."""
+        config, groups = self.config, self.groups(inputs)
         loss = alm_loss(
             groups.student,
             groups.teacher,

@@ -17,10 +17,10 @@ import torch
 from pydantic import Field
 
 from suite.align.collate import DistillBatch
-from suite.distill.losses.alm import AlmConfig, AlmLoss, alm_loss, teacher_chunks
+from suite.distill.losses.alm import AlmConfig, AlmLoss
 from suite.distill.losses.contract import LossContext
-from suite.distill.losses.groups import ChunkLogProbs, group_chunks, log_weights, side_chunks
-from suite.distill.signals import LossInputs, LossTerm
+from suite.distill.losses.groups import ChunkLogProbs, log_weights
+from suite.distill.signals import LossInputs
 
 _SEED_BYTES = 7
 
@@ -52,28 +52,9 @@ class AlmPermutedLoss(AlmLoss):
 
     config: AlmPermutedConfig
 
-    def forward(self, inputs: LossInputs) -> LossTerm:
-        """The sum over the batch's groups, each compared with the teacher's value of another."""
-        config, batch = self.config, inputs.batch
-        groups = group_chunks(
-            side_chunks(inputs.student.log_probs, batch.student),
-            teacher_chunks(inputs.teachers, batch),
-            batch,
-            merge=config.merge,
-            append=config.append,
-            gamma=config.closing_gamma,
-            teacher_weights=config.teacher_weights,
-        )
-        permuted = permute_teacher(groups, batch_seed(batch, config.seed))
-        loss = alm_loss(
-            permuted.student,
-            permuted.teacher,
-            permuted.mask,
-            divergence=config.divergence,
-            binarization_temperature=config.binarization_temperature,
-            epsilon=config.epsilon,
-        )
-        return LossTerm(loss, permuted.mask.sum())
+    def groups(self, inputs: LossInputs) -> ChunkLogProbs:
+        """As ALM's, each with the teacher's value of another."""
+        return permute_teacher(super().groups(inputs), batch_seed(inputs.batch, self.config.seed))
 
 
 def permute_teacher(groups: ChunkLogProbs, seed: int) -> ChunkLogProbs:
