@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,9 @@ from torch import nn
 from suite.distill.student import Student
 from suite.errors import ConfigError
 from suite.models.trunk import transformer_blocks
+
+# The first process may write text or make a start for hours while the others wait.
+_PATIENCE = timedelta(weeks=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +46,7 @@ def open_accelerator(device: str, trackers: Sequence[str] = (), folder: Path | N
     """
     from accelerate import Accelerator
     from accelerate.tracking import get_available_trackers
-    from accelerate.utils import DistributedDataParallelKwargs
+    from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
     there = {str(tracker) for tracker in get_available_trackers()}
     for tracker in trackers:
@@ -56,7 +60,10 @@ def open_accelerator(device: str, trackers: Sequence[str] = (), folder: Path | N
         log_with=list(trackers) or None,
         project_dir=folder,
         # Buffers are constants, and those of n-gram embeddings are large.
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(broadcast_buffers=False),
+            InitProcessGroupKwargs(timeout=_PATIENCE),
+        ],
     )
 
 

@@ -27,6 +27,8 @@ def take_tensors(student: Student, optimiser: torch.optim.Optimizer) -> SavedTen
         if parameter in optimiser.state
         for kind in _MOMENTS
     }
+    # One that is missing would be missed only by the run that goes on.
+    assert len(moments) == len(_MOMENTS) * len(optimiser.state)
     losses = {name: _whole(value) for name, value in student.losses.state_dict().items()}
     return SavedTensors(moments, losses)
 

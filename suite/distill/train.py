@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -163,8 +164,9 @@ def _evaluated(run: TrainingRun, state: TrainingState, log: TrainingLog) -> Trai
     log.write({"kind": "held_out", "step": state.step, **figures})
     value = figures.get(OBJECTIVE)
     # The start is the student before training, which is no checkpoint.
-    is_better = state.best_value is None or (value is not None and value < state.best_value)
-    if value is None or state.step == 0 or not is_better:
+    if value is None or not math.isfinite(value) or state.step == 0:
+        return state
+    if state.best_value is not None and value >= state.best_value:
         return state
     return replace(state, best_step=state.step, best_value=value)
 

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import TextColumn
 
+from suite.errors import CheckpointError
 from suite.files import write_atomically
 from suite.progress import SECONDS_BETWEEN_LINES, progress_bar
 
@@ -57,8 +59,10 @@ class TrainingLog:
         self._start = self._last_line = time.monotonic()
         self._num_tokens = 0
         if folder is not None:
-            kept = [line for line in read_log(folder) if line["step"] <= from_step]
-            write_atomically(folder / LOG_NAME, "".join(_line(entry) for entry in kept))
+            # A new run measures its start anew.
+            kept = [line for line in read_log(folder) if 0 < from_step >= line["step"]]
+            with self._told():
+                write_atomically(folder / LOG_NAME, "".join(_line(entry) for entry in kept))
 
     def __enter__(self) -> TrainingLog:
         self._bar.start()
@@ -77,11 +81,21 @@ class TrainingLog:
         """Add a line."""
         if self._path is None:
             return
-        with self._path.open("a", encoding="utf-8") as file:
+        with self._told(), self._path.open("a", encoding="utf-8") as file:
             file.write(_line(entry))
         if self._track is not None:
             kind = entry["kind"]
             self._track(dict(_numbers(entry, f"{kind}/")), entry["step"])
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise CheckpointError(
+                f"{self._path}: cannot be written ({error.strerror or error}); what is saved is"
+                " kept: make room, then go on with --resume"
+            ) from error
 
     def advance(self, step: int, losses: Mapping[str, float | None], num_tokens: int) -> None:
         """So many steps are done, the last one with these losses and so many tokens."""

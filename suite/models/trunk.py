@@ -38,8 +38,11 @@ def trunk_of(model: Any) -> Any:
 
 
 def transformer_blocks(trunk: Any) -> list[Any]:
-    """A trunk's blocks: its longest list of modules; empty where there is none."""
-    lists = [module for module in trunk.modules() if isinstance(module, torch.nn.ModuleList)]
+    """A trunk's blocks: the longest list of modules that it holds itself, empty without one.
+
+    Lists further inside are of a block's experts.
+    """
+    lists = [module for module in trunk.children() if isinstance(module, torch.nn.ModuleList)]
     return list(max(lists, key=len, default=[]))
 
 

@@ -3,38 +3,46 @@
 from __future__ import annotations
 
 import json
-import signal
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 
-from suite.distill.checkpoint import list_checkpoints
+from suite.distill.checkpoint import list_checkpoints, load_state
 from suite.distill.distribute import open_accelerator
 from suite.distill.state import TrainingState
 from suite.distill.train import train
 from suite.distill.training_log import TrainingLog
-from suite.errors import ConfigError, SuiteError, is_out_of_memory
+from suite.errors import CheckpointError, ConfigError, SuiteError, is_out_of_memory
 from suite.files import write_atomically
-from suite.models.checkpoint_folder import step_folder
+from suite.models.checkpoint_folder import CHECKPOINTS, step_folder
+from suite.models.checkpoint_folder import checkpoint_facts as checkpoint_facts_of
+from suite.models.disk_errors import disk_reason
 from suite.models.entry import ModelConfig
 from suite.models.loading import pick_device, release_memory
 from suite.models.sources import Source
 from suite.pipelines.cache_inputs import only_run_in
 from suite.pipelines.recipe_changes import changed_keys, describe_change, resolved
+from suite.pipelines.stop_request import StopRequest
 from suite.pipelines.training_benchmark import run_short_benchmark
 from suite.pipelines.training_estimate import measure_steps
 from suite.pipelines.training_evaluation import HeldOut
-from suite.pipelines.training_facts import checkpoint_facts, reading_notes, run_facts
+from suite.pipelines.training_facts import (
+    checkpoint_facts,
+    describe_run,
+    reading_notes,
+    run_facts,
+)
 from suite.pipelines.training_inputs import AnyRecipe, TrainingInputs, open_training
 from suite.pipelines.training_recipe import TransferRecipe
-from suite.pipelines.training_session import Files, Session, open_session
-from suite.pipelines.training_start import keep_start, make_start
+from suite.pipelines.training_session import Files, Session, open_session, rows_per_pass
+from suite.pipelines.training_start import START, keep_start, make_start
 from suite.pipelines.training_text import training_text
 
 RECIPE_NAME = "recipe.json"
@@ -83,28 +91,6 @@ class TrainedRun:
     was_interrupted: bool = False
 
 
-@dataclass(eq=False)
-class StopRequest:
-    """Whether this process was told to save and stop: SIGTERM, SIGUSR1, or Ctrl-C once."""
-
-    is_set: bool = False
-    _former: dict[int, Any] = field(default_factory=dict)
-
-    def __enter__(self) -> StopRequest:
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-            self._former[number] = signal.signal(number, self._set)
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        for number, handler in self._former.items():
-            signal.signal(number, handler)
-
-    def _set(self, number: int, frame: Any) -> None:
-        if self.is_set and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.is_set = True
-
-
 def train_recipe(options: TrainingOptions, *, console: Console | None = None) -> TrainedRun:
     """Train a recipe's student; what is saved is kept whatever happens.
 
@@ -114,20 +100,27 @@ def train_recipe(options: TrainingOptions, *, console: Console | None = None) ->
 
     Raises:
         SuiteError: One sentence.
+        KeyboardInterrupt: It was told to stop where there was nothing to save.
     """
+    with StopRequest() as stop:
+        return _train_stages(options, stop, console or Console(stderr=True))
+
+
+def _train_stages(options: TrainingOptions, stop: StopRequest, console: Console) -> TrainedRun:
+    """Train a recipe behind its first stage, if it has one."""
     recipe, run = options.recipe, options.output.absolute()
     trackers = recipe.training.trackers
     accelerator = open_accelerator(pick_device(recipe.training.device), trackers, run)
     is_first = bool(accelerator.is_main_process)
-    console = (console or Console(stderr=True)) if is_first else Console(quiet=True)
+    console = console if is_first else Console(quiet=True)
     saved = _starting_point(options, run)
-    with _holding(run, is_first), StopRequest() as stop:
+    with _holding(run, is_first):
         if is_first:
-            write_atomically(run / RECIPE_NAME, json.dumps(resolved(recipe), indent=1) + "\n")
-        stage = _first_stage(options, run, console)
-        if stage is not None and stage.was_interrupted:
-            return TrainedRun(run, stage.checkpoint, stage.state, was_interrupted=True)
-        with _memory_named(recipe):
+            _begin(run, resolved(recipe), is_new=saved is None)
+        stage = _first_stage(options, run, stop, console)
+        if stage is not None and (stage.was_interrupted or stop.is_set):
+            return replace(stage, folder=run, was_interrupted=True)
+        with _memory_named(recipe, accelerator.num_processes):
             session, notes = _opened(recipe, stage, run, saved, accelerator, console)
             trained = _train(session, options, stop, console)
         return replace(trained, notes=(*notes, *trained.notes))
@@ -151,7 +144,7 @@ def estimate_training(options: TrainingOptions, *, console: Console | None = Non
         stage = replace(options, recipe=recipe.first_stage)
         return (("of the first stage", recipe.first_stage.title), *estimate_training(stage))
     accelerator = open_accelerator(pick_device(recipe.training.device))
-    with tempfile.TemporaryDirectory() as folder, _memory_named(recipe):
+    with tempfile.TemporaryDirectory() as folder, _memory_named(recipe, 1):
         run = Path(folder)
         session, _ = _opened(recipe, None, run, None, accelerator, console)
         num_steps = _num_steps(session.inputs, console)
@@ -193,9 +186,11 @@ def _train(
         held_out.tell(log.console)
         return found
 
+    described = describe_run(session.inputs, options.name) if session.is_first else {}
+
     def facts(state: TrainingState) -> dict[str, Any]:
         figures = held_out.figures if held_out is not None else {}
-        return checkpoint_facts(session.inputs, state, figures, options.name)
+        return checkpoint_facts(described, state, figures, is_last=state.step == num_steps)
 
     accelerator = session.accelerator
     if recipe.training.trackers:
@@ -203,16 +198,16 @@ def _train(
     track = accelerator.log if recipe.training.trackers else None
     folder = run if session.is_first else None
     log = TrainingLog(folder, console, num_steps, from_step=session.state.step, track=track)
-    described = session.training_run(
+    training = session.training_run(
         num_steps, evaluate if held_out else None, lambda: stop.is_set, facts
     )
-    with log:
-        state = train(described, session.state, log)
+    with log, stop.training():
+        state = train(training, session.state, log)
     for tracker in accelerator.trackers:
         tracker.finish()
     checkpoint = step_folder(run, state.step)
     was_interrupted = state.step < num_steps
-    if not was_interrupted and session.is_first:
+    if not was_interrupted:
         run_short_benchmark(recipe, checkpoint, run, console)
     return TrainedRun(
         run,
@@ -240,7 +235,13 @@ def _starting_point(options: TrainingOptions, run: Path) -> Path | None:
         if changes:
             raise ConfigError(describe_change(run, changes))
     if options.checkpoint is not None:
-        return options.checkpoint
+        wanted = options.checkpoint.absolute()
+        if wanted.parent.parent != run:
+            raise ConfigError(
+                f"--checkpoint {options.checkpoint} is no checkpoint of {run}; give a folder of"
+                f" {run / CHECKPOINTS}"
+            )
+        return wanted
     if found and not goes_on:
         raise ConfigError(
             f"{run} holds a run that is saved up to step {found[-1].step}; give --resume to go on,"
@@ -249,16 +250,36 @@ def _starting_point(options: TrainingOptions, run: Path) -> Path | None:
     return found[-1].folder if found else None
 
 
-def _first_stage(options: TrainingOptions, run: Path, console: Console) -> TrainedRun | None:
+def _begin(run: Path, recipe: Mapping[str, Any], *, is_new: bool) -> None:
+    """Write the recipe of a run beside it; a start that was made by another one goes.
+
+    Raises:
+        CheckpointError: The folder cannot be written.
+    """
+    path = run / RECIPE_NAME
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else recipe
+    if is_new and changed_keys(before, recipe):
+        shutil.rmtree(run / START, ignore_errors=True)
+    try:
+        write_atomically(path, json.dumps(recipe, indent=1) + "\n")
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written ({disk_reason(error)})") from error
+
+
+def _first_stage(
+    options: TrainingOptions, run: Path, stop: StopRequest, console: Console
+) -> TrainedRun | None:
     """The run of the recipe's first stage, made or gone on with; None where it has none."""
     stage = options.recipe.first_stage
     if stage is None:
         return None
     folder = run / FIRST_STAGE
+    wanted = TrainingOptions(stage, f"{options.name}, first stage", folder, resume=True)
+    newest = _starting_point(wanted, folder)
+    if newest is not None and checkpoint_facts_of(newest).get("is_last"):
+        return TrainedRun(folder, newest, load_state(newest))
     console.print(f"first stage: {stage.title}", markup=False, highlight=False)
-    made = train_recipe(
-        TrainingOptions(stage, f"{options.name}, first stage", folder, resume=True), console=console
-    )
+    made = _train_stages(wanted, stop, console)
     release_memory()
     return made
 
@@ -306,7 +327,7 @@ def _holding(run: Path, is_first: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _memory_named(recipe: AnyRecipe) -> Iterator[None]:
+def _memory_named(recipe: AnyRecipe, num_processes: int) -> Iterator[None]:
     """Says what to change where memory does not suffice.
 
     Raises:
@@ -317,8 +338,7 @@ def _memory_named(recipe: AnyRecipe) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        training = recipe.training
-        size = training.rows_per_pass or training.rows_per_step
+        size = rows_per_pass(recipe.training, num_processes)
         raise SuiteError(
             f"out of memory with {size} rows of {recipe.pack.length} tokens in a pass; set"
             " training.rows_per_pass lower, or training.gradient_checkpointing: true"

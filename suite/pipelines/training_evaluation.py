@@ -34,7 +34,9 @@ class HeldOut:
             session.held_out_teachers,
             self._rows,
             self._config,
-            rows_per_pass=rows_per_pass(session.inputs, session.accelerator.num_processes),
+            rows_per_pass=rows_per_pass(
+                session.inputs.recipe.training, session.accelerator.num_processes
+            ),
         )
         objective = found.mean_distance
         if not session.held_out_teachers:

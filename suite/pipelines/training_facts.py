@@ -17,15 +17,11 @@ from suite.pipelines.training_start import START
 Facts = tuple[tuple[str, str], ...]
 
 
-def checkpoint_facts(
-    inputs: TrainingInputs, state: TrainingState, figures: Mapping[str, Any], name: str
-) -> dict[str, Any]:
-    """What a checkpoint's manifest says: enough for a model card and for tables.
+def describe_run(inputs: TrainingInputs, name: str) -> dict[str, Any]:
+    """What the manifests of all checkpoints of a run say.
 
     Args:
         inputs: For the recipe and the models.
-        state: Where the run is.
-        figures: Of the last held-out measurement; empty for none.
         name: The recipe's short name.
     """
     recipe = inputs.recipe
@@ -36,15 +32,37 @@ def checkpoint_facts(
         "recipe": resolved(recipe),
         "sources": sources(inputs),
         "model_types": model_types(inputs),
-        "weights": f"float32, {recipe.kind} by {losses(recipe)}, step {state.step:,}",
-        "figures": dict(figures),
-        "step": state.step,
-        "num_student_tokens": state.num_student_tokens,
-        "num_bytes": state.num_bytes,
+        "weights": f"float32, {recipe.kind} by {losses(recipe)}",
     }
     if recipe.train == "lora":
         facts["base"] = START
     return facts
+
+
+def checkpoint_facts(
+    described: Mapping[str, Any],
+    state: TrainingState,
+    figures: Mapping[str, Any],
+    *,
+    is_last: bool,
+) -> dict[str, Any]:
+    """What a checkpoint's manifest says: enough for a model card and for tables.
+
+    Args:
+        described: From `describe_run`.
+        state: Where the run is.
+        figures: Of the last held-out measurement; empty for none.
+        is_last: The run ends with this step.
+    """
+    return {
+        **described,
+        "weights": f"{described['weights']}, step {state.step:,}",
+        "figures": dict(figures),
+        "step": state.step,
+        "is_last": is_last,
+        "num_student_tokens": state.num_student_tokens,
+        "num_bytes": state.num_bytes,
+    }
 
 
 def sources(inputs: TrainingInputs) -> dict[str, str]:

@@ -131,10 +131,19 @@ def open_stored_teacher(inputs: TrainingInputs) -> TeacherCache:
     )
 
 
-def load_student(folder: Path, name: str, device: torch.device) -> Any:
-    """A model folder in float32, to be trained."""
-    entry = ModelConfig(name=name, source=Source(path=folder), device=_name(device))
-    return _load(entry, "float32")
+def load_student(
+    folder: Path, device: torch.device, *, attn_implementation: str | None = None
+) -> Any:
+    """A model folder in float32, to be trained.
+
+    Args:
+        folder: Of the start, or of a checkpoint's model.
+        device: Where it goes.
+        attn_implementation: As transformers names it; None for its own choice.
+    """
+    source, name = Source(path=folder), _name(device)
+    attention = {"attn_implementation": attn_implementation}
+    return _load(ModelConfig(name="student", source=source, device=name, **attention), "float32")
 
 
 def prepare_student(recipe: AnyRecipe, model: Any, saved: Path | None) -> Any:
@@ -160,10 +169,13 @@ def shared_teacher(inputs: TrainingInputs, model: Any) -> Teacher:
     """The source of a transfer as a teacher that shares its student's trunk."""
     entry = inputs.teachers[0]
     name = str(entry.source)
+    wants_hidden = any(loss.needs.teacher_hidden for loss in inputs.recipe.losses)
     source = _load(entry.model_copy(update={"device": "cpu"}), "float32")
     ends = original_ends(source, inputs.readers[0], name=name)
     del source
-    return shared_trunk_teacher(model, ends, name=name, packing=inputs.recipe.pack.packing)
+    return shared_trunk_teacher(
+        model, ends, name=name, packing=inputs.recipe.pack.packing, wants_hidden=wants_hidden
+    )
 
 
 def write_student(

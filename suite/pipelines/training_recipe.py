@@ -45,6 +45,9 @@ _LossEntry = Annotated[
 ]
 
 
+# What changes a model beside its source; a student is made of the source alone.
+_NOT_THE_STUDENTS = ("tokenizer", "adapter", "quantization", "device_map", "trust_remote_code")
+
 NO_TEXT = "no text to train on; give data with a hub name or a path, or --data PATH"
 _UNUSED_CACHE = "teacher_cache: no loss needs a teacher; leave it out or add a loss such as alm"
 
@@ -178,6 +181,7 @@ class TransferRecipe(TrainingRecipe):
     def _fits_together(self) -> TransferRecipe:
         _exactly_one("model", self.model, self.first_stage)
         _refuse_served("model", self.model)
+        _refuse_unused("model", self.model, ("revision", *_NOT_THE_STUDENTS))
         if self.teacher_cache is not None and not self.needs_teacher:
             raise ValueError(_UNUSED_CACHE)
         if self.is_byte_student and self.train != "full":
@@ -233,6 +237,7 @@ class DistillRecipe(TrainingRecipe):
     @model_validator(mode="after")
     def _fits_together(self) -> DistillRecipe:
         _refuse_served("student", self.student)
+        _refuse_unused("student", self.student, _NOT_THE_STUDENTS)
         for number, teacher in enumerate(self.teachers):
             _refuse_served(f"teachers[{number}]", teacher)
         if self.needs_teacher:
@@ -275,6 +280,16 @@ def _refuse_served(key: str, model: ModelConfig | None) -> None:
             f"{key}: an lm_eval source cannot be trained with; give a hub, path, gguf or package"
             " source"
         )
+
+
+def _refuse_unused(key: str, model: ModelConfig | None, names: tuple[str, ...]) -> None:
+    """Refuse settings of a model that its student would not get."""
+    for name in names:
+        if model is not None and getattr(model, name):
+            raise ValueError(
+                f"{key}.{name}: the student begins with weights and tokenizer of {key}.source alone;"
+                " save the model as you want it and give path:FOLDER"
+            )
 
 
 def packaged_training_recipes(kind: Kind) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -16,6 +16,7 @@ from suite.distill.checkpoint import load_checkpoint, save_checkpoint
 from suite.distill.distribute import Distributed, distribute
 from suite.distill.losses.contract import LossContext
 from suite.distill.optimiser import make_optimiser
+from suite.distill.settings import TrainConfig
 from suite.distill.signals import Teacher
 from suite.distill.snapshot import restore_tensors, take_tensors, whole_state
 from suite.distill.state import DataPlace, TrainingState
@@ -127,7 +128,7 @@ class Session:
             config=recipe.training,
             num_steps=num_steps,
             device=self.device,
-            save=lambda state: self.save(state, facts(state)),
+            save=lambda state: self.save(state, facts),
             save_every=recipe.checkpoints.every,
             saves_best=recipe.checkpoints.keep_best,
             evaluate=evaluate,
@@ -135,10 +136,15 @@ class Session:
             should_stop=should_stop,
         )
 
-    def save(self, state: TrainingState, facts: Mapping[str, Any]) -> None:
+    def save(
+        self, state: TrainingState, facts: Callable[[TrainingState], Mapping[str, Any]]
+    ) -> None:
         """Write a checkpoint; every process calls it, the first one writes."""
         recipe, model = self.inputs.recipe, self.student.model
         is_sharded = self.distributed.is_sharded
+        if is_sharded:
+            # A pass without gradient leaves the outer parameters gathered.
+            cast(Any, self.distributed.wrapped).reshard()
         if self.is_first or is_sharded:
             tensors = take_tensors(self.student, self.optimiser)
             whole = whole_state(model) if is_sharded else None
@@ -148,7 +154,7 @@ class Session:
                 state,
                 tensors,
                 lambda folder: write_student(recipe, model, self.inputs.student, folder, whole),
-                facts=facts,
+                facts=facts(state),
                 config=recipe.checkpoints,
             )
         self.accelerator.wait_for_everyone()
@@ -176,9 +182,13 @@ def open_session(
         state, tensors = load_checkpoint(files.saved)
     goes_on = files.saved is not None and recipe.train == "full"
     folder = files.saved / MODEL if files.saved is not None and goes_on else files.start
-    model = prepare_student(recipe, load_student(folder, "student", device), files.saved)
-    teachers, held_out = _teachers(inputs, model, device)
-    context = _context(inputs, model, teachers)
+    given = inputs.teachers[0] if recipe.kind == "transfer" else recipe.student
+    attention = given.attn_implementation
+    model = load_student(folder, device, attn_implementation=attention)
+    model = prepare_student(recipe, model, files.saved)
+    size = rows_per_pass(recipe.training, accelerator.num_processes)
+    teachers, held_out = _teachers(inputs, model, device, size)
+    context = _context(inputs, model, teachers, size)
     student = open_student(
         model,
         inputs.student,
@@ -210,7 +220,7 @@ def open_session(
 
 
 def _teachers(
-    inputs: TrainingInputs, model: Any, device: torch.device
+    inputs: TrainingInputs, model: Any, device: torch.device, size: int
 ) -> tuple[tuple[Teacher, ...], tuple[Teacher, ...]]:
     """Those that are asked at every step, and those that remember the held-out rows.
 
@@ -224,7 +234,6 @@ def _teachers(
     if inputs.teachers and (is_live or rows):
         shares = recipe.kind == "transfer" and recipe.train == "lora"
         live = (shared_teacher(inputs, model),) if shares else open_teachers(inputs, device)
-    size = rows_per_pass(inputs, 1)
     remembered = tuple(
         RememberedTeacher(teacher, number, rows, size) for number, teacher in enumerate(live)
     )
@@ -235,23 +244,24 @@ def _teachers(
     return (open_stored_teacher(inputs),) if needs else (), remembered
 
 
-def rows_per_pass(inputs: TrainingInputs, num_processes: int) -> int:
+def rows_per_pass(training: TrainConfig, num_processes: int) -> int:
     """Rows of a forward pass of one process."""
-    training = inputs.recipe.training
     return training.rows_per_pass or -(-training.rows_per_step // num_processes)
 
 
-def _context(inputs: TrainingInputs, model: Any, teachers: tuple[Teacher, ...]) -> LossContext:
+def _context(
+    inputs: TrainingInputs, model: Any, teachers: tuple[Teacher, ...], size: int
+) -> LossContext:
     """What the losses are built with."""
-    size = int(model.config.get_text_config().hidden_size)
+    channels = int(model.config.get_text_config().hidden_size)
     num_teachers = max(1, len(teachers))
     if not any(loss.needs.teacher_hidden for loss in inputs.recipe.losses):
-        return LossContext(student_size=size, num_teachers=num_teachers)
+        return LossContext(student_size=channels, num_teachers=num_teachers)
     rows = inputs.training_rows(inputs.document_reader(), is_stored=False)
     first = islice(rows.epoch_rows(DataPlace()), MOMENT_ROWS)
-    mean_square = mean_squares(teachers[0], list(first), rows_per_pass(inputs, 1))
+    mean_square = mean_squares(teachers[0], list(first), size)
     return LossContext(
-        student_size=size,
+        student_size=channels,
         teacher_size=len(mean_square),
         teacher_mean_square=mean_square,
         num_teachers=num_teachers,

@@ -48,8 +48,15 @@ def training_text(
     entry = teachers[0]
     resolved = resolve(entry)
     dtype = place(entry, resolved).dtype
+    adapter = resolved.adapter_folder
     fingerprint = content_hash(
-        [weights_fingerprint(resolved.folder), tokenizer_fingerprint(resolved.folder), dtype]
+        [
+            weights_fingerprint(resolved.folder),
+            weights_fingerprint(adapter) if adapter else None,
+            tokenizer_fingerprint(resolved.tokenizer_folder),
+            entry.quantization,
+            dtype,
+        ]
     )
     with accelerator.main_process_first(), DocumentProgress(console, "samples", config.num) as bar:
         made = teacher_samples(

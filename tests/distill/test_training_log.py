@@ -12,7 +12,7 @@ from rich.console import Console
 
 from suite.distill.distribute import open_accelerator
 from suite.distill.training_log import LOG_NAME, TrainingLog, read_log
-from suite.errors import ConfigError
+from suite.errors import CheckpointError, ConfigError
 
 LINE = {"kind": "step", "step": 3, "losses": {"alm": 0.5, "sft": None}, "seconds": 0.1}
 
@@ -46,6 +46,27 @@ def test_lines_behind_the_step_a_run_goes_on_from_are_taken_out(tmp_path):
 def test_a_process_that_writes_nothing_has_no_log(tmp_path):
     log_in(None).write(LINE)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_new_run_keeps_nothing_of_one_that_was_never_saved(tmp_path):
+    log_in(tmp_path).write(LINE | {"step": 0})
+    log_in(tmp_path)
+    assert read_log(tmp_path) == []
+
+
+def test_a_disk_that_is_full_is_one_sentence(tmp_path, monkeypatch):
+    log = log_in(tmp_path)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(CheckpointError) as caught:
+        log.write(LINE)
+    assert str(caught.value) == (
+        f"{tmp_path / LOG_NAME}: cannot be written (No space left on device); what is saved is"
+        " kept: make room, then go on with --resume"
+    )
 
 
 def test_trackers_are_told_every_number_by_its_name(tmp_path):

@@ -178,6 +178,57 @@ def test_a_folder_with_a_run_is_not_trained_over(tmp_path):
     )
 
 
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    made = run(TO_WORDS, tmp_path / "one")
+    with pytest.raises(ConfigError) as caught:
+        run(TO_WORDS, tmp_path / "two", checkpoint=made.checkpoint)
+    assert str(caught.value) == (
+        f"--checkpoint {made.checkpoint} is no checkpoint of {tmp_path / 'two'}; give a folder of"
+        f" {tmp_path / 'two/checkpoints'}"
+    )
+
+
+def test_a_start_that_another_recipe_made_is_made_again(tmp_path):
+    def begun(method: str) -> torch.Tensor:
+        data = TO_WORDS | {"transplant": {"method": method}}
+        options = TrainingOptions(recipe_of(data), "tiny", tmp_path)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("suite.pipelines.training.train", _fail)
+            with pytest.raises(RuntimeError, match="before the first checkpoint"):
+                train_recipe(options, console=Console(file=io.StringIO()))
+        return load_file(tmp_path / "start/model.safetensors")["model.embed_tokens.weight"]
+
+    first = begun("fvt")
+    assert torch.equal(begun("fvt"), first)
+    assert not torch.equal(begun("zeros"), first)
+
+
+def _fail(*_: Any) -> None:
+    raise RuntimeError("before the first checkpoint")
+
+
+def test_settings_that_a_student_would_not_get_are_refused():
+    cases = (
+        (TO_WORDS, "model", {"revision": "old", "source": {"hub": "org/name"}}),
+        (TAUGHT, "student", {"adapter": "org/adapter"}),
+    )
+    for data, key, given in cases:
+        name = next(iter(given))
+        with pytest.raises(ConfigError) as caught:
+            recipe_of(data | {key: data[key] | given})
+        assert str(caught.value) == (
+            f"recipe: {key}.{name}: the student begins with weights and tokenizer of {key}.source"
+            " alone; save the model as you want it and give path:FOLDER"
+        )
+
+
+def test_adapters_learn_hidden_states_from_the_trunk_they_share(tmp_path):
+    losses = [{"name": "alm"}, {"name": "hidden_state"}]
+    made = run(TO_WORDS | {"train": "lora", "losses": losses}, tmp_path)
+    first, *_ = read_log(made.folder)
+    assert first["losses"]["hidden_state"] > 0
+
+
 def test_an_estimate_tells_what_a_run_costs_and_leaves_nothing(tmp_path):
     options = TrainingOptions(recipe_of(TO_WORDS), "tiny", tmp_path / "run")
     facts = dict(estimate_training(options, console=Console(file=io.StringIO())))

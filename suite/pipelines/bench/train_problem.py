@@ -134,7 +134,7 @@ class TrainTask:
             assert self._recipe.model is not None
             source = self._recipe.transplant_source(self._recipe.model.source)
             folder = transplanted_folder(source, Console(quiet=True))
-            model = load_student(folder, "student", self._device)
+            model = load_student(folder, self._device)
             optimiser = make_optimiser(model.parameters(), self._recipe.training.optimiser)
             self._student = model, optimiser
         return self._student

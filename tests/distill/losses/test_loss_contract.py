@@ -16,7 +16,7 @@ from suite.distill.signals import LossTerm
 from suite.errors import ConfigError
 
 CONTEXT = LossContext(student_size=5, teacher_size=5, teacher_mean_square=torch.ones(5))
-KNOWN = "known: alm, hidden_state, sft"
+KNOWN = "known: alm, alm_permuted, hidden_state, sft"
 
 
 def parsed(*entries: object, stored: bool = False):
@@ -65,7 +65,7 @@ def test_only_what_reads_the_model_itself_needs_a_live_teacher():
         teacher=True, teacher_hidden=True, student_hidden=True
     )
     suffices = {name: LOSSES[name]().needs.stored_teacher_suffices for name in LOSSES}
-    assert suffices == {"alm": True, "hidden_state": False, "sft": True}
+    assert suffices == {"alm": True, "alm_permuted": True, "hidden_state": False, "sft": True}
     assert not Needs(teacher_head=True).stored_teacher_suffices
 
 
