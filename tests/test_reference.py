@@ -152,3 +152,36 @@ def test_the_recorded_log_probs_are_small_and_claim_nothing_of_a_gpu() -> None:
         (2304, 256000),
     }
     assert {row["seconds"] for row in others} == {None}
+
+
+def held_out(run: str) -> list[dict[str, float]]:
+    text = (REFERENCE / "training" / run / "log.jsonl").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in text.splitlines()]
+    return [line for line in lines if line["kind"] == "held_out"]
+
+
+def test_a_real_transfer_closes_half_of_the_gap_with_a_hundred_thousand_tokens() -> None:
+    run = "gemma3-270m-to-smollm2"
+    first, *_, last = held_out(run)
+    teacher = first["teacher_bits_per_byte"]
+    gap = first["student_bits_per_byte"] - teacher
+    assert (first["student_bits_per_byte"] - last["student_bits_per_byte"]) / gap >= 0.5
+    assert last["mean_distance"] < first["mean_distance"]
+    log = (REFERENCE / "training" / run / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    steps = [json.loads(line) for line in log if '"kind": "step"' in line]
+    assert steps[-1]["num_student_tokens"] <= 100_000
+
+
+def test_a_real_byte_model_is_nearer_to_its_teacher_at_every_measurement() -> None:
+    figures = held_out("smollm2-to-bytes")
+    for name in ("student_bits_per_byte", "mean_distance"):
+        values = [line[name] for line in figures]
+        assert values == sorted(values, reverse=True)
+
+
+def test_the_table_of_real_transfers_is_that_of_their_logs() -> None:
+    shown = (REFERENCE / "training" / "README.md").read_text(encoding="utf-8")
+    for run in ("gemma3-270m-to-smollm2", "smollm2-to-bytes"):
+        for line in held_out(run):
+            cells = (line["student_bits_per_byte"], line["mean_distance"], line["rank_correlation"])
+            assert " | ".join(f"{value:.4f}" for value in cells) in shown
