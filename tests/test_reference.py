@@ -185,3 +185,15 @@ def test_the_table_of_real_transfers_is_that_of_their_logs() -> None:
         for line in held_out(run):
             cells = (line["student_bits_per_byte"], line["mean_distance"], line["rank_correlation"])
             assert " | ".join(f"{value:.4f}" for value in cells) in shown
+
+
+@pytest.mark.parametrize("recipe", ["bytes-tiny", "subword-tiny"])
+def test_alm_teaches_what_its_controls_do_not(recipe: str) -> None:
+    path = REFERENCE / "learning" / recipe / "learning.json"
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    compared = [row for row in rows if "control" in row]
+    last = max(row["step"] for row in compared)
+    final = [row for row in compared if row["step"] == last]
+    pairs = {(row["seed"], row["control"]) for row in final}
+    assert pairs == {(seed, name) for seed in (0, 1, 2) for name in ("sft", "alm_permuted")}
+    assert all(row["distance_ratio"] <= 0.8 and row["rank_gain"] > 0 for row in final)

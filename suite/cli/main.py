@@ -84,7 +84,8 @@ def run_benchmark(recipe: str | None, **options: Any) -> None:
     """Score models on tasks and write one table.
 
     RECIPE is a YAML file or a packaged name: quickstart, ensembles, smoke, paper-eval,
-    paper-ensembles. Finished pairs are kept: the same command goes on after an interrupt.
+    paper-ensembles, paper-receipts. Finished pairs are kept: the same command goes on after an
+    interrupt.
     """
     settings, name = _recipe(recipe, options)
     unsafe = options["confirm_unsafe_code"]

@@ -29,7 +29,9 @@ _OPTIONS = (
     click.option(
         "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), help="Of all models."
     ),
-    click.option("--resume", is_flag=True, help="Go on from the newest checkpoint."),
+    click.option(
+        "--resume", is_flag=True, help="Go on from the newest checkpoint; without one, begin."
+    ),
     click.option("--checkpoint", type=_FOLDER, help="Go on from this checkpoint of the folder."),
     click.option("--dry-run", is_flag=True, help="Check everything, print the plan, load nothing."),
     click.option("--estimate", is_flag=True, help="Time a few steps, print what the run costs."),
@@ -80,7 +82,12 @@ def run_training(kind: Any, recipe: str, given: dict[str, Any]) -> None:
 
         _print(estimate_training(options), (), is_first)
         return
-    run = train_recipe(options)
+    try:
+        run = train_recipe(options)
+    except KeyboardInterrupt:
+        if is_first:
+            click.echo(_interrupted(options.output, _to_go_on(kind, recipe, given)), err=True)
+        click.get_current_context().exit(INTERRUPTED)
     _print(run.facts, run.notes, is_first)
     if is_first:
         click.echo(str(run.checkpoint))
@@ -89,6 +96,23 @@ def run_training(kind: Any, recipe: str, given: dict[str, Any]) -> None:
             repeat = _to_go_on(kind, recipe, given)
             click.echo(f"interrupted and saved; to go on: {repeat}", err=True)
         click.get_current_context().exit(INTERRUPTED)
+
+
+def _interrupted(run: Path, repeat: str) -> str:
+    """What becomes of a run that was interrupted where there was nothing new to save."""
+    from suite.models.checkpoint_folder import list_checkpoints
+    from suite.pipelines.training_folder import FIRST_STAGE
+
+    if list_checkpoints(run):
+        return f"interrupted; to go on from the last checkpoint: {repeat}"
+    stage = list_checkpoints(run / FIRST_STAGE)
+    if stage:
+        step = stage[-1].step
+        return (
+            f"interrupted; the first stage is saved up to step {step}, the same command goes on"
+            " with it"
+        )
+    return "interrupted; nothing was saved yet, the same command starts again"
 
 
 def _to_go_on(kind: str, recipe: str, given: dict[str, Any]) -> str:

@@ -45,15 +45,9 @@ def open_accelerator(device: str, trackers: Sequence[str] = (), folder: Path | N
         ConfigError: A tracker is not installed.
     """
     from accelerate import Accelerator
-    from accelerate.tracking import get_available_trackers
     from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
-    there = {str(tracker) for tracker in get_available_trackers()}
-    for tracker in trackers:
-        if tracker not in there:
-            raise ConfigError(
-                f"training.trackers: {tracker} is not installed; run: pip install {tracker}"
-            )
+    check_trackers(trackers)
     return Accelerator(
         cpu=device == "cpu",
         mixed_precision="no",
@@ -65,6 +59,22 @@ def open_accelerator(device: str, trackers: Sequence[str] = (), folder: Path | N
             InitProcessGroupKwargs(timeout=_PATIENCE),
         ],
     )
+
+
+def check_trackers(trackers: Sequence[str]) -> None:
+    """Check that packages which figures are logged to are there.
+
+    Raises:
+        ConfigError: A tracker is not installed.
+    """
+    from accelerate.tracking import get_available_trackers
+
+    there = {str(tracker) for tracker in get_available_trackers()}
+    for tracker in trackers:
+        if tracker not in there:
+            raise ConfigError(
+                f"training.trackers: {tracker} is not installed; run: pip install {tracker}"
+            )
 
 
 def distribute(

@@ -326,6 +326,11 @@ def _corpus_of(config: SamplesConfig, path: Path) -> CorpusConfig:
 
 
 def _nothing_left(counts: SampleCounts, reason: str) -> ConfigError:
+    if counts.num_broken == counts.num_drawn:
+        return ConfigError(
+            f"teacher_samples: the model writes no text (none of {counts.num_drawn:,} samples is"
+            " UTF-8); give another teacher or prompts"
+        )
     found = {
         "with an unusable prompt": counts.num_without_prompt,
         "empty": counts.num_empty,

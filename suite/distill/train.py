@@ -15,13 +15,17 @@ from suite.distill.passes import make_passes
 from suite.distill.settings import TrainConfig
 from suite.distill.snapshot import random_state, restore_random_state
 from suite.distill.state import TrainingState
-from suite.distill.step import StepFigures, Stepper
+from suite.distill.step import NotFiniteError, StepFigures, Stepper
 from suite.distill.training_log import TrainingLog
 from suite.distill.training_rows import StepRows, TrainingRows
 
 # Held-out figures of a student as it is; `objective` is the one of which less is better.
 Evaluate = Callable[[int], Mapping[str, Any]]
 OBJECTIVE = "objective"
+_NOT_FINITE = (
+    "nothing was saved over the last checkpoint; train into another --output with a lower learning"
+    " rate, or leave the document out"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +111,9 @@ def take_step(
 
     Returns:
         The state behind the step, and what it saw.
+
+    Raises:
+        NotFiniteError: A loss or the gradient is not a number.
     """
     processes = run.stepper.processes
     passes = make_passes(
@@ -117,7 +124,10 @@ def take_step(
         num_processes=processes.count,
     )
     rate = learning_rate(run.config.optimiser, state.step, run.num_steps)
-    figures = run.stepper.step(passes, rate, norms=state.gradient_norms, weights=state.weights)
+    try:
+        figures = run.stepper.step(passes, rate, norms=state.gradient_norms, weights=state.weights)
+    except NotFiniteError as error:
+        raise NotFiniteError(f"step {state.step + 1}: {error}; {_NOT_FINITE}") from error
     counts = [row.counts for row in rows.rows]
     return replace(
         state,

@@ -18,6 +18,8 @@ CHECKPOINTS = "checkpoints"
 MODEL = "model"
 ADAPTER = "adapter"
 STATE_FILE = "state.json"
+# What a run's folder has from its start.
+RECIPE_FILE = "recipe.json"
 # In `adapter/`: embedding and head that were trained in full, beside peft's own files.
 ENDS_FILE = "ends.safetensors"
 
@@ -83,10 +85,15 @@ def model_folders(place: Path) -> ModelFolders:
     """Where the model of a folder is: of a checkpoint, of a run's newest one, or the folder itself.
 
     Raises:
-        ModelError: A checkpoint without a model.
+        ModelError: A checkpoint without a model, or a run without a checkpoint.
     """
-    checkpoint = None if (place / "config.json").is_file() else find_checkpoint(place)
+    is_model = (place / "config.json").is_file()
+    checkpoint = None if is_model else find_checkpoint(place)
     if checkpoint is None:
+        if not is_model and _is_run(place):
+            raise ModelError(
+                f"{place} is a run without a checkpoint yet; go on with it, or give another folder"
+            )
         return ModelFolders(place)
     if (checkpoint / MODEL).is_dir():
         return ModelFolders(checkpoint / MODEL, checkpoint=checkpoint)
@@ -103,6 +110,10 @@ def model_folders(place: Path) -> ModelFolders:
             " back"
         )
     return ModelFolders(folder, checkpoint / ADAPTER, checkpoint)
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / CHECKPOINTS).is_dir() or (folder / RECIPE_FILE).is_file()
 
 
 def checkpoint_facts(checkpoint: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from suite.errors import ModelError
 from suite.models.gguf import PROBE_TEXT
+from suite.models.pretrained import load_tokenizer
 from suite.models.trunk import probe_ids, relative_difference
 
 Dtype = Literal["float32", "bfloat16"]
@@ -74,12 +75,10 @@ def write_export(folder: Path, model: Any, settings: Path, dtype: Dtype, *, is_p
     Raises:
         ModelError: What is opened is another model or tokenizer.
     """
-    from transformers import AutoTokenizer
-
     copy_settings(settings, folder)
     _cast(model, getattr(torch, dtype))
     model.save_pretrained(folder)
-    opened, wanted = (AutoTokenizer.from_pretrained(place) for place in (folder, settings))
+    opened, wanted = (load_tokenizer(place) for place in (folder, settings))
     same_ids = opened(PROBE_TEXT).input_ids == wanted(PROBE_TEXT).input_ids
     if not same_ids or opened.chat_template != wanted.chat_template:
         raise ModelError(

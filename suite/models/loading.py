@@ -59,8 +59,11 @@ def pick_device(wanted: str) -> str:
     num_devices = torch.cuda.device_count() if number else 0
     if not available[kind] or (number and int(number) >= num_devices):
         gpus = [f"cuda:{n}" for n in range(num_devices)] if available["cuda"] else []
-        here = ", ".join([*gpus, *(device for device, there in available.items() if there)])
-        raise ModelError(f"device {wanted} is not available on this machine; available: {here}")
+        *others, last = [*gpus, *(device for device, there in available.items() if there)]
+        here = f"{', '.join(others)} or {last}" if others else last
+        raise ModelError(
+            f"device {wanted} is not available on this machine; give --device or device: {here}"
+        )
     return wanted
 
 

@@ -20,11 +20,23 @@ def load_complete(folder: Path, **options: Any) -> Any:
     """
     from transformers import AutoModelForCausalLM
 
+    _hide_bars()
     model, report = AutoModelForCausalLM.from_pretrained(
         folder, use_safetensors=True, output_loading_info=True, **options
     )
     _check_complete(report["missing_keys"])
     return model
+
+
+def _hide_bars() -> None:
+    """Switch off transformers' own bars, of loading and of saving later; downloads keep theirs."""
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, enable_progress_bars
+    from transformers.utils import logging
+
+    are_off = are_progress_bars_disabled()
+    logging.disable_progress_bar()
+    if not are_off:
+        enable_progress_bars()
 
 
 def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:

@@ -145,12 +145,8 @@ def open_folder(folder: Path, fingerprints: Mapping[str, str]) -> CacheManifest 
     if manifest is not None:
         check_fingerprints(folder, manifest.fingerprints, fingerprints)
         return manifest
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not existing.is_dir():
-        raise _unwritable(folder, "Not a directory")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise _unwritable(folder, "Permission denied")
-    if existing == folder:
+    check_writable(folder)
+    if folder.exists():
         # Hidden files are what a lock or a kill leaves.
         names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
         if names:
@@ -158,6 +154,19 @@ def open_folder(folder: Path, fingerprints: Mapping[str, str]) -> CacheManifest 
                 f"{folder}: holds {names[0]} and no teacher cache; give a new or an empty --output"
             )
     return None
+
+
+def check_writable(folder: Path) -> None:
+    """Check that a folder can be made or filled; writes nothing.
+
+    Raises:
+        ConfigError: It cannot.
+    """
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise _unwritable(folder, "Not a directory")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise _unwritable(folder, "Permission denied")
 
 
 def pick_settings(

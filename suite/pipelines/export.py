@@ -170,9 +170,6 @@ def _open(options: ExportOptions) -> _Found:
 
 def _load(folders: ModelFolders) -> Any:
     """The checkpoint's model on the processor in float32, adapters beside its weights."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
     if folders.adapter is not None:
         return load_adapted(folders.model, folders.adapter)
     entry = ModelConfig(name="checkpoint", source=Source(path=folders.model), device="cpu")

@@ -11,6 +11,14 @@ from suite.distill.state import TrainingState
 from suite.models.licence import Terms
 from suite.report.model_card import ModelCard
 
+# A tokenizer that is of no model.
+_BYTES = "bytes"
+_LABELS = {
+    "num_groups": "groups",
+    "mean_distance": "mean |t - s| (nats a group)",
+    "rank_correlation": "rank correlation (Spearman's, of s with t)",
+    "loss": "loss (mean a group)",
+}
 _PLAIN = (
     "from transformers import AutoModelForCausalLM, AutoTokenizer",
     "",
@@ -58,7 +66,7 @@ def model_card(inputs: CardInputs) -> ModelCard:
         summary=f"Trained with alm-suite {suite.__version__} by suite {command}.",
         sources=tuple((part, shown_source(source)) for part, source in sources.items()),
         training=tuple(_training(facts.get("recipe", {}), inputs.state, inputs.weights)),
-        figures=tuple(_figures(facts.get("figures", {}))),
+        figures=tuple(_held_out(facts)),
         usage=tuple(
             line.format(place=inputs.place) for line in (_OURS if inputs.loading_note else _PLAIN)
         ),
@@ -129,17 +137,31 @@ def _with_settings(name: str, settings: Mapping[str, Any]) -> str:
     return f"{name} ({shown})" if shown else name
 
 
+def _held_out(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What was measured, and on which text."""
+    figures = tuple(_figures(facts.get("figures", {})))
+    text = facts.get("recipe", {}).get("evaluation", {}).get("data")
+    place = next((k for k in ("path", "hub", "packaged") if text and text.get(k)), None)
+    if figures and text and place is not None:
+        part = {key: text.get(key) or None for key in ("subset", "split", "skip", "limit")}
+        if place != "hub":
+            part.pop("split")
+        yield "held-out text", _with_settings(shown_source(f"{place}:{text[place]}"), part)
+    yield from figures
+
+
 def _figures(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for label, value in figures.items():
         if isinstance(value, Mapping):
             yield from ((f"{label} {inner}", text) for inner, text in _figures(value))
         elif value is not None:
             text = f"{value:,}" if isinstance(value, int) else f"{value:.5g}"
-            yield label.replace("_", " "), text
+            yield _LABELS.get(label, label.replace("_", " ")), text
 
 
 def _licence(terms: Terms | None, sources: Mapping[str, str]) -> tuple[str, ...]:
-    named = ", ".join(shown_source(source) for source in sources.values()) or "unknown"
+    models = (source for source in sources.values() if source != _BYTES)
+    named = ", ".join(shown_source(source) for source in models) or "unknown"
     of_all = (
         f"The terms of every model that this one was made from or taught by apply to it: {named}."
     )

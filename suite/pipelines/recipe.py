@@ -22,6 +22,9 @@ from suite.pipelines.members import (
     whole_members,
     with_members,
 )
+from suite.pipelines.packaged_recipes import packaged_names, packaged_recipe, refuse_other_command
+
+_COMMAND = "run-benchmark"
 
 
 def _entry_form(data: Any, handler: Any) -> Any:
@@ -110,21 +113,21 @@ def _refuse_repeats(key: str, what: str, names: list[str]) -> None:
 
 def packaged_recipes() -> tuple[str, ...]:
     """Names of the recipes that come with the package."""
-    folder = resources.files("suite.recipes")
-    return tuple(sorted(item.name[:-5] for item in folder.iterdir() if item.name.endswith(".yaml")))
+    return packaged_names(_COMMAND)
 
 
 def load_recipe(name: str) -> tuple[Recipe, str]:
     """Read a recipe file, or a packaged recipe by name; returns it and its short name.
 
     Raises:
-        ConfigError: There is no such recipe, or something in it is wrong.
+        ConfigError: There is no such recipe, it is of another command, or something in it is wrong.
     """
     if name in packaged_recipes():
-        with resources.as_file(resources.files("suite.recipes") / f"{name}.yaml") as path:
+        with resources.as_file(packaged_recipe(_COMMAND, name)) as path:
             return _read(path), name
     path = Path(name)
     if not path.is_file():
+        refuse_other_command(name, (_COMMAND,))
         raise ConfigError(
             f"no recipe '{name}': neither a file nor a packaged recipe;"
             f" {near_names(name, packaged_recipes())}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,23 +12,21 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from suite.distill.checkpoint import list_checkpoints, load_state
+from suite.distill.checkpoint import load_checkpoint, load_state
 from suite.distill.distribute import open_accelerator
 from suite.distill.state import TrainingState
 from suite.distill.train import train
 from suite.distill.training_log import TrainingLog
-from suite.errors import CheckpointError, ConfigError, SuiteError, is_out_of_memory
-from suite.files import write_atomically
-from suite.models.checkpoint_folder import CHECKPOINTS, step_folder
-from suite.models.checkpoint_folder import checkpoint_facts as checkpoint_facts_of
-from suite.models.disk_errors import disk_reason
+from suite.errors import SuiteError, is_out_of_memory
+from suite.models.checkpoint_folder import list_checkpoints, step_folder
 from suite.models.entry import ModelConfig
 from suite.models.loading import pick_device, release_memory
 from suite.models.sources import Source
-from suite.pipelines.cache_inputs import only_run_in
-from suite.pipelines.recipe_changes import changed_keys, describe_change, resolved
+from suite.pipelines.ranks import Ranks
+from suite.pipelines.recipe_changes import resolved
 from suite.pipelines.stop_request import StopRequest
 from suite.pipelines.training_benchmark import run_short_benchmark
+from suite.pipelines.training_checks import check_before_training
 from suite.pipelines.training_estimate import measure_steps
 from suite.pipelines.training_evaluation import HeldOut
 from suite.pipelines.training_facts import (
@@ -39,14 +35,18 @@ from suite.pipelines.training_facts import (
     reading_notes,
     run_facts,
 )
+from suite.pipelines.training_folder import (
+    FIRST_STAGE,
+    begin,
+    holding,
+    is_finished,
+    starting_point,
+)
 from suite.pipelines.training_inputs import AnyRecipe, TrainingInputs, open_training
 from suite.pipelines.training_recipe import TransferRecipe
 from suite.pipelines.training_session import Files, Session, open_session, rows_per_pass
-from suite.pipelines.training_start import START, keep_start, make_start
+from suite.pipelines.training_start import keep_start, make_start
 from suite.pipelines.training_text import training_text
-
-RECIPE_NAME = "recipe.json"
-FIRST_STAGE = "first_stage"
 
 Facts = tuple[tuple[str, str], ...]
 
@@ -102,8 +102,12 @@ def train_recipe(options: TrainingOptions, *, console: Console | None = None) ->
         SuiteError: One sentence.
         KeyboardInterrupt: It was told to stop where there was nothing to save.
     """
+    console = console or Console(stderr=True, quiet=not Ranks.of_environment().is_first)
     with StopRequest() as stop:
-        return _train_stages(options, stop, console or Console(stderr=True))
+        check_before_training(options.recipe)
+        if options.resume and options.checkpoint is None and not list_checkpoints(options.output):
+            _say(console, f"no checkpoint in {options.output} yet: starting at step 0")
+        return _train_stages(options, stop, console)
 
 
 def _train_stages(options: TrainingOptions, stop: StopRequest, console: Console) -> TrainedRun:
@@ -113,16 +117,20 @@ def _train_stages(options: TrainingOptions, stop: StopRequest, console: Console)
     accelerator = open_accelerator(pick_device(recipe.training.device), trackers, run)
     is_first = bool(accelerator.is_main_process)
     console = console if is_first else Console(quiet=True)
-    saved = _starting_point(options, run)
-    with _holding(run, is_first):
+    saved = starting_point(recipe, run, resume=options.resume, checkpoint=options.checkpoint)
+    with holding(run, is_first):
         if is_first:
-            _begin(run, resolved(recipe), is_new=saved is None)
+            begin(run, resolved(recipe), is_new=saved is None)
+        if saved is not None and is_finished(saved):
+            return _finished(recipe, run, saved, console)
         stage = _first_stage(options, run, stop, console)
         if stage is not None and (stage.was_interrupted or stop.is_set):
             return replace(stage, folder=run, was_interrupted=True)
         with _memory_named(recipe, accelerator.num_processes):
             session, notes = _opened(recipe, stage, run, saved, accelerator, console)
             trained = _train(session, options, stop, console)
+            if not trained.was_interrupted:
+                trained = _scored(trained, recipe, console)
         return replace(trained, notes=(*notes, *trained.notes))
 
 
@@ -142,7 +150,9 @@ def estimate_training(options: TrainingOptions, *, console: Console | None = Non
     console = console or Console(stderr=True)
     if recipe.first_stage is not None:
         stage = replace(options, recipe=recipe.first_stage)
-        return (("of the first stage", recipe.first_stage.title), *estimate_training(stage))
+        title = f"{recipe.first_stage.title}; the second stage is not counted"
+        return (("of the first stage", title), *estimate_training(stage, console=console))
+    check_before_training(recipe)
     accelerator = open_accelerator(pick_device(recipe.training.device))
     with tempfile.TemporaryDirectory() as folder, _memory_named(recipe, 1):
         run = Path(folder)
@@ -169,6 +179,7 @@ def _opened(
     inputs = open_training(recipe, data, teachers)
     with accelerator.main_process_first():
         files = Files(run, _start(inputs, run, console), saved)
+    _say(console, "loading the models")
     return open_session(inputs, files, accelerator, device), notes
 
 
@@ -201,17 +212,21 @@ def _train(
     training = session.training_run(
         num_steps, evaluate if held_out else None, lambda: stop.is_set, facts
     )
+
+    def save(state: TrainingState) -> None:
+        if stop.is_set:
+            _say(log.console, f"stopping: saving step {state.step}")
+        session.save(state, facts)
+
+    training = replace(training, save=save)
     with log, stop.training():
         state = train(training, session.state, log)
     for tracker in accelerator.trackers:
         tracker.finish()
-    checkpoint = step_folder(run, state.step)
     was_interrupted = state.step < num_steps
-    if not was_interrupted:
-        run_short_benchmark(recipe, checkpoint, run, console)
     return TrainedRun(
         run,
-        checkpoint,
+        step_folder(run, state.step),
         state,
         run_facts(session.inputs, state, num_steps),
         reading_notes(session.reader),
@@ -219,51 +234,18 @@ def _train(
     )
 
 
-def _starting_point(options: TrainingOptions, run: Path) -> Path | None:
-    """The checkpoint to go on from; None for a new run.
-
-    Raises:
-        ConfigError: The folder holds a run and nobody said to go on, there is nothing to go on
-            from, or the recipe is another one.
-    """
-    found = list_checkpoints(run)
-    goes_on = options.resume or options.checkpoint is not None
-    before = run / RECIPE_NAME
-    if before.is_file() and goes_on:
-        begun = json.loads(before.read_text(encoding="utf-8"))
-        changes = changed_keys(begun, resolved(options.recipe))
-        if changes:
-            raise ConfigError(describe_change(run, changes))
-    if options.checkpoint is not None:
-        wanted = options.checkpoint.absolute()
-        if wanted.parent.parent != run:
-            raise ConfigError(
-                f"--checkpoint {options.checkpoint} is no checkpoint of {run}; give a folder of"
-                f" {run / CHECKPOINTS}"
-            )
-        return wanted
-    if found and not goes_on:
-        raise ConfigError(
-            f"{run} holds a run that is saved up to step {found[-1].step}; give --resume to go on,"
-            " or another --output"
-        )
-    return found[-1].folder if found else None
+def _finished(recipe: AnyRecipe, run: Path, checkpoint: Path, console: Console) -> TrainedRun:
+    """A run whose last step was taken before; of a benchmark, what is left is scored."""
+    # Damage is told all the same.
+    state, _ = load_checkpoint(checkpoint)
+    facts = (("recipe", recipe.title), ("steps", f"already finished at step {state.step:,}"))
+    return _scored(TrainedRun(run, checkpoint, state, facts), recipe, console)
 
 
-def _begin(run: Path, recipe: Mapping[str, Any], *, is_new: bool) -> None:
-    """Write the recipe of a run beside it; a start that was made by another one goes.
-
-    Raises:
-        CheckpointError: The folder cannot be written.
-    """
-    path = run / RECIPE_NAME
-    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else recipe
-    if is_new and changed_keys(before, recipe):
-        shutil.rmtree(run / START, ignore_errors=True)
-    try:
-        write_atomically(path, json.dumps(recipe, indent=1) + "\n")
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written ({disk_reason(error)})") from error
+def _scored(trained: TrainedRun, recipe: AnyRecipe, console: Console) -> TrainedRun:
+    """The run with its short benchmark, whose failure leaves the run as it is."""
+    facts, notes = run_short_benchmark(recipe, trained.checkpoint, trained.folder, console)
+    return replace(trained, facts=(*trained.facts, *facts), notes=(*trained.notes, *notes))
 
 
 def _first_stage(
@@ -274,11 +256,11 @@ def _first_stage(
     if stage is None:
         return None
     folder = run / FIRST_STAGE
-    wanted = TrainingOptions(stage, f"{options.name}, first stage", folder, resume=True)
-    newest = _starting_point(wanted, folder)
-    if newest is not None and checkpoint_facts_of(newest).get("is_last"):
+    newest = starting_point(stage, folder, resume=True)
+    if newest is not None and is_finished(newest):
         return TrainedRun(folder, newest, load_state(newest))
-    console.print(f"first stage: {stage.title}", markup=False, highlight=False)
+    _say(console, f"first stage: {stage.title}")
+    wanted = TrainingOptions(stage, f"{options.name}, first stage", folder, resume=True)
     made = _train_stages(wanted, stop, console)
     release_memory()
     return made
@@ -309,21 +291,15 @@ def _num_steps(inputs: TrainingInputs, console: Console) -> int:
     if training.steps is not None:
         return training.steps
     assert training.epochs is not None
-    console.print("counting the rows of the text", markup=False, highlight=False)
+    _say(console, "counting the rows of the text")
     rows = inputs.training_rows(
         inputs.document_reader(), is_stored=inputs.recipe.teacher_cache is not None
     )
     return rows.num_steps(training.epochs, training.rows_per_step)
 
 
-@contextmanager
-def _holding(run: Path, is_first: bool) -> Iterator[None]:
-    """The run's folder locked by its first process."""
-    if not is_first:
-        yield
-        return
-    with only_run_in(run):
-        yield
+def _say(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

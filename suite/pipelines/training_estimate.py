@@ -62,18 +62,26 @@ def measure_steps(session: Session, run: TrainingRun) -> Facts:
         ("text", f"about {counts.num_bytes * share:,.0f} bytes"),
         ("tokens", f"about {teacher_tokens:,.0f} teacher, {tokens:,.0f} student"),
         ("floating-point operations", f"about {operations:.1e}"),
-        ("memory", f"{_peak_bytes(run.device) / 1e9:.1f} GB at the peak of these steps"),
+        ("memory", f"{_size(_peak_bytes(run.device))} at the peak of these steps"),
         ("a step", f"{median:.2f} s, median of {len(timed)}"),
         (
             "training",
-            f"about {median * run.num_steps / 60:,.0f} min, without measuring and saving",
+            f"about {_duration(median * run.num_steps)}, without measuring and saving",
         ),
         (
             "disk",
-            f"about {_checkpoint_bytes(session, trained) / 1e9:.1f} GB a checkpoint,"
+            f"about {_size(_checkpoint_bytes(session, trained))} a checkpoint,"
             f" {every.keep_last + every.keep_best} kept",
         ),
     )
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:,.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
 
 
 def _num_weights(module: nn.Module) -> int:

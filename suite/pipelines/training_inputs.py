@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from suite.align.documents import DocumentReader
+from suite.align.documents import DocumentReader, ReadCounts
 from suite.align.pack import pack_rows
 from suite.align.rows import Row
 from suite.distill.state import DataPlace
@@ -59,12 +59,17 @@ class TrainingInputs:
 
         def epoch_rows(place: DataPlace) -> Iterator[Row]:
             epoch = place.position.epoch
-            if not is_stored:
-                return self._rows(reader, self.corpus, place)
-            first = replace(place, position=replace(place.position, epoch=0))
-            return (_moved(row, epoch) for row in self._rows(reader, self.corpus, first))
+            first = (
+                replace(place, position=replace(place.position, epoch=0)) if is_stored else place
+            )
+            has_rows = place.row > 0
+            for row in self._rows(reader, self.corpus, first):
+                has_rows = True
+                yield _moved(row, epoch) if is_stored else row
+            if not has_rows:
+                raise without_rows(f"data {self.corpus.config.place}", reader.counts)
 
-        return TrainingRows(epoch_rows, self._name)
+        return TrainingRows(epoch_rows, f"data {self.corpus.config.place}")
 
     def held_out_rows(self) -> tuple[Row, ...]:
         """The first rows of the held-out text.
@@ -82,7 +87,8 @@ class TrainingInputs:
             if len(found) == wanted:
                 break
         if not found:
-            raise ConfigError("evaluation.data: no text to make rows of; give other held-out text")
+            place = self.held_out.config.place
+            raise without_rows(f"held-out text {place}", reader.counts)
         return tuple(found)
 
     def _rows(self, reader: DocumentReader, corpus: Corpus, place: DataPlace) -> Iterator[Row]:
@@ -96,10 +102,6 @@ class TrainingInputs:
             first_token=place.token,
             more_teachers=self.readers[1:],
         )
-
-    @property
-    def _name(self) -> str:
-        return f"data {self.corpus.config.place}"
 
 
 def open_training(
@@ -115,6 +117,10 @@ def open_training(
     Raises:
         SuiteError: Something is missing or wrong; one sentence.
     """
+    # First, as it is the quickest to be found missing.
+    held_out = recipe.evaluation.data
+    corpus = open_corpus(data)
+    held_out_corpus = None if held_out is None else open_corpus(held_out)
     for entry in teachers:
         check_entry(entry)
     if isinstance(recipe, TransferRecipe):
@@ -130,14 +136,23 @@ def open_training(
         ) or (student,)
         if recipe.added_special_tokens:
             student = with_special_tokens(student, readers[0], recipe.added_special_tokens)
-    held_out = recipe.evaluation.data
-    return TrainingInputs(
-        recipe,
-        teachers,
-        readers,
-        student,
-        corpus=open_corpus(data),
-        held_out=None if held_out is None else open_corpus(held_out),
+    return TrainingInputs(recipe, teachers, readers, student, corpus, held_out_corpus)
+
+
+def without_rows(text: str, counts: ReadCounts) -> ConfigError:
+    """The sentence for a text that no row can be made of.
+
+    Args:
+        text: What it is and where.
+        counts: Of its reading.
+    """
+    found = [f"{counts.num_documents:,} documents read"]
+    found += [f"{counts.num_empty:,} of them empty"] if counts.num_empty else []
+    left_out = counts.num_unread_teacher
+    found += [f"{left_out:,} left out"] if left_out else []
+    first = f": {counts.reasons[0]}" if counts.reasons else ""
+    return ConfigError(
+        f"{text}: no text to make rows of ({', '.join(found)}{first}); give other text"
     )
 
 

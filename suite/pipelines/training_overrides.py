@@ -21,6 +21,8 @@ _OF_ROWS = (
     *("streaming", "shuffle_block"),
 )
 _OF_TEXT_FILES = ("passage_bytes",)
+# Which documents of a text; of another text they would be none or others.
+_PART = ("skip", "limit")
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Overrides:
 
     Attributes:
         data: A path or `hub:org/name`, in place of where `data` is. A first stage and an
-            evaluation that read other documents of the same data follow it.
+            evaluation that read other documents of the same data follow it. `skip` and `limit` are
+            kept only where the held-out text is another part of the same data.
         held_out: The same for `evaluation.data`.
         steps: Of the training; also in place of epochs.
         seed: Of the training and of the order of its documents.
@@ -106,24 +109,44 @@ def _with_text(recipe: Mapping[str, Any], overrides: Overrides) -> dict[str, Any
             "--data has no effect on a recipe whose teacher writes the text (teacher_samples);"
             " leave one of the two out"
         )
-    place = _place(changed.get("data"))
+    text = _Text(_place(changed.get("data")), _holds_out_a_part(changed, overrides))
     evaluation = changed.get("evaluation")
     if overrides.held_out is not None:
         evaluation = dict(evaluation) if isinstance(evaluation, dict) else {}
-        evaluation["data"] = _moved(evaluation.get("data"), overrides.held_out, "--held-out")
+        given = _moved(evaluation.get("data"), overrides.held_out, "--held-out")
+        keeps_part = overrides.held_out == overrides.data
+        evaluation["data"] = given if keeps_part else _without(given, _PART)
         changed["evaluation"] = evaluation
-    return _followed(changed, place, overrides, is_first=True)
+    return _followed(changed, text, overrides, is_first=True)
+
+
+@dataclass(frozen=True)
+class _Text:
+    """Where a recipe's text is, and whether a part of it is held out."""
+
+    place: Mapping[str, Any]
+    holds_out_a_part: bool
+
+
+def _holds_out_a_part(recipe: Mapping[str, Any], overrides: Overrides) -> bool:
+    """Whether the held-out text is another part of the text that is trained on."""
+    if overrides.held_out is not None:
+        return overrides.held_out == overrides.data
+    evaluation = recipe.get("evaluation")
+    held_out = evaluation.get("data") if isinstance(evaluation, dict) else None
+    return isinstance(held_out, dict) and _place(held_out) == _place(recipe.get("data"))
 
 
 def _followed(
-    recipe: Mapping[str, Any], place: Mapping[str, Any], overrides: Overrides, *, is_first: bool
+    recipe: Mapping[str, Any], text: _Text, overrides: Overrides, *, is_first: bool
 ) -> dict[str, Any]:
     """A recipe or a stage of it whose texts of one place are where `--data` says."""
     changed = dict(recipe)
 
     def follow(data: Any) -> Any:
-        if overrides.data is not None and _place(data) == place:
-            return _moved(data, overrides.data, "--data")
+        if overrides.data is not None and _place(data) == text.place:
+            moved = _moved(data, overrides.data, "--data")
+            return moved if text.holds_out_a_part else _without(moved, _PART)
         return _without(data, _OF_TEXT_FILES) if _place(data).get("hub") else data
 
     if is_first and overrides.data is not None and "data" not in changed:
@@ -135,7 +158,7 @@ def _followed(
     if isinstance(evaluation, dict) and "data" in evaluation and not was_given:
         changed["evaluation"] = evaluation | {"data": follow(evaluation["data"])}
     if isinstance(stage, dict):
-        changed["first_stage"] = _followed(stage, place, overrides, is_first=False)
+        changed["first_stage"] = _followed(stage, text, overrides, is_first=False)
     return changed
 
 
@@ -153,7 +176,7 @@ def _moved(data: Any, where: str, option: str) -> dict[str, Any]:
     try:
         kind, _ = find_files(path)
     except ConfigError as error:
-        raise ConfigError(f"{option} {where}: {error}") from error
+        raise ConfigError(f"{option} {error}") from error
     return {"path": path, **_without(kept, _OF_ROWS if kind == "text" else _OF_TEXT_FILES)}
 
 

@@ -16,14 +16,30 @@ from suite.align.coverage import GroupLengths, measure_groups, white_space_group
 from suite.align.documents import AlignedDocument
 from suite.align.pack import pack_rows
 from suite.align.rows import RowCounts
+from suite.distill.cache_fingerprints import text_fingerprints
+from suite.distill.checkpoint import load_state
+from suite.distill.teacher_cache import TeacherCache
 from suite.errors import ConfigError
-from suite.models.checkpoint_folder import list_checkpoints
 from suite.models.entry import ModelConfig
 from suite.models.loading import pick_device
-from suite.models.resolve import check_entry, resolve_tokenizer
+from suite.models.resolve import resolve_tokenizer
+from suite.pipelines.cache_inputs import check_writable
 from suite.pipelines.training import TrainingOptions
-from suite.pipelines.training_inputs import AnyRecipe, TrainingInputs, open_training
-from suite.pipelines.training_recipe import DistillRecipe, TransferRecipe
+from suite.pipelines.training_checks import (
+    check_lengths,
+    check_names,
+    expected_teachers,
+    model_config,
+    students,
+)
+from suite.pipelines.training_folder import is_finished, starting_point
+from suite.pipelines.training_inputs import (
+    AnyRecipe,
+    TrainingInputs,
+    open_training,
+    without_rows,
+)
+from suite.pipelines.training_recipe import TransferRecipe
 from suite.pipelines.transplant_inputs import TransplantInputs, open_inputs
 from suite.text.corpus import CorpusConfig
 
@@ -57,6 +73,8 @@ def plan_training(options: TrainingOptions) -> TrainingPlan:
         SuiteError: Something is missing or wrong; one sentence.
     """
     recipe = options.recipe
+    state = _state(options)
+    check_names(recipe)
     facts: list[tuple[str, str]] = [("recipe", f"{options.name}: {recipe.title}")]
     notes: list[str] = []
     stages: list[tuple[str, AnyRecipe]] = [("", recipe)]
@@ -66,16 +84,21 @@ def plan_training(options: TrainingOptions) -> TrainingPlan:
         found = _plan_stage(stage)
         facts += [(prefix + label.strip() if prefix else label, v) for label, v in found.facts]
         notes += [note for note in found.notes if note not in notes]
-    facts += _written(options)
+    facts += _written(options, state)
     return TrainingPlan(tuple(facts), (*notes, *recipe.notes))
 
 
 def _plan_stage(recipe: AnyRecipe) -> TrainingPlan:
     """The plan of one recipe, whose first stage counts as done."""
     training = recipe.training
-    teachers = _teachers(recipe)
+    teachers = expected_teachers(recipe)
     facts: list[tuple[str, str]] = []
-    notes = _gemma_notes((*teachers, *_students(recipe)))
+    # What is missing or stored for something else is told before the rest is read.
+    opened = None if recipe.data is None else open_training(recipe, recipe.data, teachers)
+    if opened is not None and recipe.teacher_cache is not None:
+        _check_stored_teacher(opened)
+    check_lengths(recipe)
+    notes = _gemma_notes((*teachers, *students(recipe)))
     if isinstance(recipe, TransferRecipe):
         inputs = open_inputs(recipe.transplant_source(teachers[0].source))
         facts += _transplant_facts(recipe, inputs)
@@ -83,29 +106,14 @@ def _plan_stage(recipe: AnyRecipe) -> TrainingPlan:
     else:
         facts.append(("student", str(recipe.student.source)))
         facts += [("teacher", str(teacher.source)) for teacher in teachers]
-    _check_lengths(recipe, teachers)
     losses = ", ".join(loss.name for loss in recipe.losses)
     facts += [
         ("losses, balance", f"{losses}; {training.balance}"),
         ("trained", "all weights" if recipe.train == "full" else _adapters(recipe)),
         ("device, autocast", f"{pick_device(training.device)}, {training.autocast}"),
     ]
-    text = _plan_text(recipe, teachers)
+    text = _plan_text(recipe, opened)
     return TrainingPlan((*facts, *text.facts), (*notes, *text.notes))
-
-
-def _teachers(recipe: AnyRecipe) -> tuple[ModelConfig, ...]:
-    """Who teaches; what the first stage makes is read as its student, whose tokenizer it has."""
-    if recipe.first_stage is not None:
-        return (recipe.first_stage.student,)
-    if isinstance(recipe, DistillRecipe):
-        return recipe.teachers
-    assert recipe.model is not None  # a transfer has one of the two
-    return (recipe.model,)
-
-
-def _students(recipe: AnyRecipe) -> tuple[ModelConfig, ...]:
-    return (recipe.student,) if isinstance(recipe, DistillRecipe) else ()
 
 
 def _adapters(recipe: AnyRecipe) -> str:
@@ -159,42 +167,12 @@ def _sliding_window(config: Any) -> int | None:
 
 
 def _gemma_notes(entries: tuple[ModelConfig, ...]) -> list[str]:
-    names = [str(entry.source) for entry in entries if _is_gemma(_config(entry))]
+    names = [str(entry.source) for entry in entries if _is_gemma(model_config(entry))]
     return [_GEMMA.format(name=name) for name in dict.fromkeys(names)]
 
 
 def _is_gemma(config: Any) -> bool:
     return str(config.model_type).startswith("gemma")
-
-
-def _config(entry: ModelConfig) -> Any:
-    from transformers import AutoConfig
-
-    check_entry(entry)
-    return AutoConfig.from_pretrained(resolve_tokenizer(entry.source))
-
-
-def _check_lengths(recipe: AnyRecipe, teachers: tuple[ModelConfig, ...]) -> None:
-    """Check that no row is longer than the models can read.
-
-    Raises:
-        ConfigError: One is.
-    """
-    for entry in teachers:
-        limit = getattr(_config(entry).get_text_config(), "max_position_embeddings", None)
-        if limit is None:
-            continue
-        if recipe.pack.length > limit:
-            raise ConfigError(
-                f"pack.length is {recipe.pack.length}, but {entry.source} has {limit} positions;"
-                " give a smaller one"
-            )
-        is_bytes = isinstance(recipe, TransferRecipe) and recipe.is_byte_student
-        if is_bytes and recipe.pack.byte_limit > limit:
-            raise ConfigError(
-                f"a row has up to {recipe.pack.byte_limit} bytes, but {entry.source} has {limit}"
-                " positions; set pack.max_bytes to fewer"
-            )
 
 
 @dataclass(frozen=True)
@@ -208,14 +186,11 @@ class _Sample:
     notes: tuple[str, ...]
 
 
-def _plan_text(recipe: AnyRecipe, teachers: tuple[ModelConfig, ...]) -> TrainingPlan:
+def _plan_text(recipe: AnyRecipe, inputs: TrainingInputs | None) -> TrainingPlan:
     training = recipe.training
-    samples = recipe.teacher_samples
-    if recipe.data is None:
-        assert samples is not None  # a recipe has one of the two
+    if inputs is None or recipe.data is None:
         steps = f"{training.steps:,}" if training.steps else f"{training.epochs} epochs"
         return TrainingPlan((("text", "written by the teacher"), ("steps", steps)), ())
-    inputs = open_training(recipe, recipe.data, teachers)
     sample = _read_sample(inputs)
     total = inputs.corpus.num_documents
     held_out = recipe.evaluation.data
@@ -251,6 +226,9 @@ def _read_sample(inputs: TrainingInputs) -> _Sample:
         more_teachers=inputs.readers[1:],
     )
     counts = reduce(add, (row.counts for row in rows), RowCounts())
+    if counts.num_rows == 0:
+        name = f"data {inputs.corpus.config.place}"
+        raise without_rows(name, reader.counts)
     lengths = reduce(add, groups)
     warning = [lengths.warning] if lengths.warning and inputs.recipe.needs_teacher else []
     return _Sample(
@@ -285,10 +263,6 @@ def _sample_facts(sample: _Sample, *, has_teacher: bool) -> Facts:
 
 def _budget_facts(recipe: AnyRecipe, sample: _Sample, num_documents: int | None) -> Facts:
     training, counts = recipe.training, sample.counts
-    if counts.num_rows == 0:
-        raise ConfigError(
-            "the first documents of the text make no row; look at it with suite align"
-        )
     if training.steps is not None:
         steps = training.steps
         shown = f"{steps:,}"
@@ -314,11 +288,45 @@ def _scaled(rows_read: int, total: int, counts: RowCounts) -> str:
     return f"{round(rows_read * total / counts.num_rows):,}"
 
 
-def _written(options: TrainingOptions) -> Facts:
-    recipe, checkpoints = options.recipe, list_checkpoints(options.output)
-    state = f"goes on from step {checkpoints[-1].step:,}" if checkpoints else "new"
-    if checkpoints and not (options.resume or options.checkpoint):
-        state = f"holds a run at step {checkpoints[-1].step:,}; --resume goes on with it"
+def _check_stored_teacher(inputs: TrainingInputs) -> None:
+    """Check that a stored teacher is whole and of these rows; its weights are not compared.
+
+    Raises:
+        CacheError: It is not.
+    """
+    recipe, teacher = inputs.recipe, inputs.teachers[0]
+    assert recipe.teacher_cache is not None
+    expected = text_fingerprints(
+        inputs.corpus,
+        recipe.pack,
+        inputs.readers[0],
+        inputs.student,
+        tokenizer_folder=resolve_tokenizer(teacher.source),
+    )
+    TeacherCache.open(recipe.teacher_cache, expected)
+
+
+def _state(options: TrainingOptions) -> str:
+    """What the run would do with its folder.
+
+    Raises:
+        ConfigError: The run could not begin or go on there.
+    """
+    run, checkpoint = options.output.absolute(), options.checkpoint
+    saved = starting_point(options.recipe, run, resume=options.resume, checkpoint=checkpoint)
+    check_writable(run)
+    if saved is None:
+        return "new"
+    step = load_state(saved).step
+    return (
+        f"already finished at step {step:,}"
+        if is_finished(saved)
+        else (f"goes on from step {step:,}")
+    )
+
+
+def _written(options: TrainingOptions, state: str) -> Facts:
+    recipe = options.recipe
     parts = ["recipe.json", "log.jsonl"]
     parts += ["first_stage/"] if recipe.first_stage is not None else []
     parts += ["start/"] if recipe.kind == "transfer" or recipe.train == "lora" else []

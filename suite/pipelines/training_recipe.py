@@ -28,7 +28,8 @@ from suite.distill.samples import SamplesConfig
 from suite.distill.settings import CheckpointConfig, TrainConfig
 from suite.errors import ConfigError, near_names
 from suite.models.entry import ModelConfig
-from suite.models.sources import Source, TransplantSource
+from suite.models.sources import FOLDER_KINDS, Source, TransplantSource
+from suite.pipelines.packaged_recipes import packaged_names, packaged_recipe, refuse_other_command
 from suite.pipelines.training_overrides import NO_OVERRIDES, Overrides, absolute_paths, overridden
 from suite.pipelines.training_recipe_parts import EvaluationConfig, TransplantConfig
 from suite.text.corpus import CorpusConfig
@@ -172,6 +173,18 @@ class TransferRecipe(TrainingRecipe):
     ngram_embeddings: bool = False
     sliding_window: PositiveInt | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _tokenizer_is_a_source(cls, data: Any) -> Any:
+        given = data.get("target_tokenizer") if isinstance(data, dict) else None
+        kind, _, value = given.partition(":") if isinstance(given, str) else ("", "", "")
+        if isinstance(given, str) and given != "bytes" and not (kind in FOLDER_KINDS and value):
+            raise ValueError(
+                f"target_tokenizer is {given!r}; give bytes, or a source such as {{hub: org/name}}"
+                " or package:NAME"
+            )
+        return data
+
     @field_validator("untie_embeddings")
     @classmethod
     def _untied_for_bytes(cls, given: bool | None, info: ValidationInfo) -> bool:
@@ -267,6 +280,8 @@ TrainingRecipe.model_rebuild()
 TransferRecipe.model_rebuild()
 DistillRecipe.model_rebuild()
 
+_KEYS = {*TransferRecipe.model_fields, *DistillRecipe.model_fields}
+
 
 def _exactly_one(key: str, given: Any, first_stage: DistillRecipe | None) -> None:
     if (given is None) == (first_stage is None):
@@ -287,15 +302,14 @@ def _refuse_unused(key: str, model: ModelConfig | None, names: tuple[str, ...]) 
     for name in names:
         if model is not None and getattr(model, name):
             raise ValueError(
-                f"{key}.{name}: the student begins with weights and tokenizer of {key}.source alone;"
-                " save the model as you want it and give path:FOLDER"
+                f"{key}.{name}: the student begins with weights and tokenizer of {key}.source"
+                " alone; save the model as you want it and give path:FOLDER"
             )
 
 
 def packaged_training_recipes(kind: Kind) -> tuple[str, ...]:
     """Names of the recipes of one kind that come with the package."""
-    folder = resources.files("suite.recipes") / kind
-    return tuple(sorted(item.name[:-5] for item in folder.iterdir() if item.name.endswith(".yaml")))
+    return packaged_names(kind)
 
 
 def load_training_recipe(
@@ -315,11 +329,11 @@ def load_training_recipe(
     kinds = _KINDS if kind is None else (kind,)
     for folder in kinds:
         if name in packaged_training_recipes(folder):
-            file = resources.files("suite.recipes") / folder / f"{name}.yaml"
-            with resources.as_file(file) as path:
+            with resources.as_file(packaged_recipe(folder, name)) as path:
                 return _read(path, kind, overrides), name
     path = Path(name)
     if not path.is_file():
+        refuse_other_command(name, kinds)
         known = [recipe for folder in kinds for recipe in packaged_training_recipes(folder)]
         raise ConfigError(
             f"no recipe '{name}': neither a file nor a packaged training recipe;"
@@ -332,6 +346,9 @@ def _read(path: Path, kind: Kind | None, overrides: Overrides) -> TransferRecipe
     data = read_yaml(path)
     if isinstance(data, dict):
         found = data.get("kind")
+        # With a key that no recipe has, that is what to say.
+        if found is None and set(data) <= _KEYS:
+            raise ConfigError(f"{path}: kind is missing; give transfer or distill")
         if found in _KINDS and kind not in (None, found):
             raise ConfigError(f"{path}: kind is {found}; give this recipe to suite {found}")
         kind = kind or ("distill" if found == "distill" else "transfer")

@@ -141,14 +141,12 @@ def transplanted_folder(source: TransplantSource, console: Console | None = None
 
 def _build(inputs: TransplantInputs, folder: Path, bar: StageProgress) -> dict[str, Any]:
     """Write model and tokenizer; returns facts for the manifest."""
-    from transformers.utils import logging
-
     source, plan = inputs.source, inputs.plan
-    logging.disable_progress_bar()
     bar.begin(f"loading {source.model}")
     model = load_stored(inputs)
     donor = load_donor(inputs)
-    bar.begin(f"{source.method}: {len(plan.composed):,} tokens")
+    if len(plan.composed):
+        bar.begin(f"{source.method}: composing {len(plan.composed):,} embeddings")
     composition = Composition(
         old=inputs.old, plan=plan, donor=donor, k=source.k, seed=source.seed, on_step=bar.reach
     )
@@ -221,9 +219,6 @@ def _passages(text: Path | None, inputs: TransplantInputs) -> list[str]:
 
 def _measure(source: Source, when: str, passages: list[str], bar: StageProgress) -> float:
     """Bits per byte of the model in a folder, as a user would load it."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
     bar.begin(f"bits per byte {when}")
     entry = ModelConfig(name=when, source=source)
     resolved = resolve(entry)

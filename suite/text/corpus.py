@@ -258,7 +258,7 @@ class Corpus:
 
     def _nothing_at(self, epoch: int, index: int) -> ConfigError:
         if index == 0:
-            return _no_documents(self._source, self.config)
+            return _too_few(self._source, self.config)
         num = "" if self.num_documents is None else f" ({self.num_documents} documents)"
         return ConfigError(
             f"{self._source.name}: position {index} of epoch {epoch} is beyond the end{num}; the"
@@ -288,7 +288,7 @@ def open_corpus(
     source = _open_source(config, base or Path(), cache_dir)
     if not isinstance(source, RowStream):
         if len(source) <= config.skip:
-            raise _no_documents(source, config)
+            raise _too_few(source, config)
         # A wrong field is an error now, not after a model was loaded.
         _read_document(config, config.skip, source.read(config.skip))
     return Corpus(config, source)
@@ -324,9 +324,26 @@ def _open_passages(
     return PassageFiles(str(path), files, config.passage_bytes)
 
 
-def _no_documents(source: Rows | RowStream, config: CorpusConfig) -> ConfigError:
-    behind = f" behind the first {config.skip} (skip)" if config.skip else ""
-    return ConfigError(f"{source.name}: no documents in it{behind}")
+def _too_few(source: Rows | RowStream, config: CorpusConfig) -> ConfigError:
+    """No document behind those left out; what is wrong with the data itself is raised first."""
+    if isinstance(source, RowStream):
+        first = next(source.read_from(0), None)
+        found = f"at most {_documents(config.skip)}"
+    else:
+        first = source.read(0) if len(source) else None
+        found = _documents(len(source))
+    is_empty = first is None or _read_document(config, 0, first).text == ""
+    # Several files may begin with an empty one.
+    if first is None or (is_empty and found == _documents(1)):
+        return ConfigError(f"{source.name}: no documents in it")
+    return ConfigError(
+        f"{source.name}: has {found}, and the first {config.skip:,} are left out (skip); give more"
+        " text, or lower skip"
+    )
+
+
+def _documents(num: int) -> str:
+    return f"{num:,} document{'' if num == 1 else 's'}"
 
 
 def _read_document(config: CorpusConfig, number: int, row: Row) -> Document:

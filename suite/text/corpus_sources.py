@@ -36,6 +36,7 @@ _KINDS = {
     ".parquet": "parquet",
 }
 _ACCEPTED = ", ".join(_KINDS)
+_SHOWN = 5
 _SCAN_BYTES = 1 << 24
 _NEWLINE = ord("\n")
 _LAST_BLANK = ord(" ")  # every white-space byte is this one or below
@@ -125,7 +126,9 @@ def find_files(path: Path) -> tuple[str, tuple[Path, ...]]:
         with readable(path):
             inside = [file for file in path.iterdir() if not file.name.startswith(".")]
         found = [file for file in inside if file.is_file() and _suffix(file)]
-        nothing = f"{path}: no file in it that can be read; accepted: {_ACCEPTED}"
+        deeper = sorted(file.name for file in inside if file.is_dir())
+        left_out = f" (subfolders are not read: {_few(deeper)})" if deeper else ""
+        nothing = f"{path}: no file in it that can be read{left_out}; accepted: {_ACCEPTED}"
     elif path.exists() or not glob.has_magic(str(path)):
         found = [path] if path.exists() else []
         nothing = f"{path}: no such file or folder"
@@ -148,6 +151,11 @@ def find_files(path: Path) -> tuple[str, tuple[Path, ...]]:
             f"{path}: files of different kinds ({names}); give a glob that matches one kind"
         )
     return next(iter(first_of)), tuple(files)
+
+
+def _few(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def missing_field(place: str, field: str, known: Sequence[str]) -> ConfigError:

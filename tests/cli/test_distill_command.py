@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from suite.cli.main import main
 
 USAGE = 2
+SFT = {"name": "sft"}
 TINY = {"source": {"random": "tiny"}, "device": "cpu"}
 RECIPE = {
     "kind": "distill",
@@ -55,6 +56,22 @@ def test_a_plan_names_student_and_teachers() -> None:
     assert plan["student"].strip() == plan["teacher"].strip() == "random:tiny"
     assert plan["losses, balance"].strip() == "alm; fixed"
     assert plan["written"].strip() == "recipe.json, log.jsonl"
+
+
+def test_rows_that_the_student_cannot_read_are_refused() -> None:
+    assert error_of(call("distill", "--dry-run", pack={"length": 600}, teachers=[], losses=[SFT]))
+    assert error_of(call("distill", pack={"length": 600}, teachers=[], losses=[SFT])) == (
+        "pack.length is 600, but random:tiny has 512 positions; give a smaller one"
+    )
+
+
+def test_a_stored_teacher_of_other_rows_is_refused_by_the_plan(here: Path) -> None:
+    stored = call("cache-teacher", teacher_cache="cache")
+    assert stored.exit_code == 0, stored.output
+    assert call("distill", "--dry-run", teacher_cache="cache").exit_code == 0
+    other = call("distill", "--dry-run", teacher_cache="cache", pack={"length": 32})
+    assert other.exit_code != 0
+    assert "isolated, 32 tokens, 256 bytes" in other.stderr
 
 
 def test_a_recipe_of_the_other_command_is_refused() -> None:

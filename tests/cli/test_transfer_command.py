@@ -134,13 +134,14 @@ def test_a_text_without_spaces_is_warned_of(here: Path) -> None:
     assert "bytes on average (above 64)" in note
 
 
-def test_rows_that_the_model_cannot_read_are_refused(here: Path) -> None:
-    result = call("--dry-run", pack={"length": 600})
+@pytest.mark.parametrize("command", ["--dry-run", "--estimate", "--resume"])
+def test_rows_that_the_model_cannot_read_are_refused(command: str, here: Path) -> None:
+    result = call(command, pack={"length": 600})
     assert result.exit_code == USAGE
     assert error_of(result) == (
         "pack.length is 600, but random:tiny has 512 positions; give a smaller one"
     )
-    result = call("--dry-run", pack={"length": 100})
+    result = call(command, pack={"length": 100})
     assert error_of(result) == (
         "a row has up to 800 bytes, but random:tiny has 512 positions; set pack.max_bytes to fewer"
     )
@@ -208,18 +209,78 @@ def test_an_interrupted_run_says_how_to_go_on(here: Path, monkeypatch: pytest.Mo
     ]
 
 
+@pytest.mark.parametrize(
+    ("saved", "expected"),
+    [
+        (None, "interrupted; nothing was saved yet, the same command starts again"),
+        (
+            "checkpoints",
+            "interrupted; to go on from the last checkpoint: suite transfer mine.yaml --output run"
+            " --resume",
+        ),
+        (
+            "first_stage/checkpoints",
+            "interrupted; the first stage is saved up to step 2, the same command goes on with it",
+        ),
+    ],
+)
 def test_ctrl_c_before_training_says_how_to_go_on(
-    here: Path, monkeypatch: pytest.MonkeyPatch
+    saved: str | None, expected: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stopped(options: TrainingOptions) -> TrainedRun:
         raise KeyboardInterrupt
 
+    if saved is not None:
+        (here / "run" / saved / "step-00000002").mkdir(parents=True)
+        (here / "run" / saved / "step-00000002" / "state.json").write_text("{}")
     monkeypatch.setattr(training, "train_recipe", stopped)
-    result = call()
+    result = call("--output", "run")
     assert result.exit_code == INTERRUPTED
-    assert result.stderr.splitlines() == [
-        "interrupted; the same command with --resume goes on from the last checkpoint"
-    ]
+    assert result.stderr.splitlines() == [expected]
+
+
+def test_a_plan_refuses_what_training_would_refuse(here: Path) -> None:
+    step = here / "run" / "checkpoints" / "step-00000002"
+    step.mkdir(parents=True)
+    (step / "state.json").write_text("{}")
+    assert error_of(call("--dry-run", "--output", "run")) == (
+        f"{here / 'run'} holds a run that is saved up to step 2; give --resume to go on, or another"
+        " --output"
+    )
+    training = RECIPE["training"] | {"trackers": ["mlflow"]}
+    assert error_of(call("--dry-run", training=training)) == (
+        "training.trackers: mlflow is not installed; run: pip install mlflow"
+    )
+    assert error_of(call("--dry-run", teacher_cache="cache")) == (
+        f"{here / 'cache'}: no teacher cache there; make one with suite cache-teacher"
+    )
+    assert error_of(call("--dry-run", "--output", "mine.yaml/run")) == (
+        f"cannot write to {here / 'mine.yaml/run'} (Not a directory); give another --output"
+    )
+
+
+def test_a_missing_text_is_told_before_a_missing_model(here: Path) -> None:
+    model = {"name": "none", "source": {"path": str(here)}}
+    result = call("--dry-run", data={"path": "none.jsonl"}, model=model)
+    assert str(here / "none.jsonl") in error_of(result)
+
+
+@pytest.mark.parametrize("command", ["--dry-run", "--resume"])
+def test_a_task_that_there_is_not_is_told_before_training(command: str, here: Path) -> None:
+    result = call(command, evaluation={"benchmark": {"tasks": ["suite_arithmetic_choise"]}})
+    assert result.exit_code == USAGE
+    assert error_of(result).startswith(
+        "evaluation.benchmark: unknown task 'suite_arithmetic_choise'; "
+    )
+    assert os.listdir(here) == ["mine.yaml"]
+
+
+def test_a_text_of_empty_documents_is_told_with_what_was_read(here: Path) -> None:
+    Path("text.jsonl").write_text('{"text": ""}\n' * 3, encoding="utf-8")
+    assert error_of(call("--dry-run", data={"path": "text.jsonl"})) == (
+        f"data {here / 'text.jsonl'}: no text to make rows of (3 documents read, 3 of them empty);"
+        " give other text"
+    )
 
 
 def test_an_estimate_prints_facts(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from suite.config import parse_config
 from suite.distill.sample_filters import last_number, same_last_number
+from suite.distill.sampler import Sampler
 from suite.distill.samples import SampleCounts, SamplesConfig, TeacherSamples, teacher_samples
 from suite.errors import ConfigError
 from suite.text.corpus import CorpusConfig, open_corpus
@@ -470,3 +471,13 @@ def test_settings_that_do_not_go_together_are_refused(data, expected):
     with pytest.raises(ConfigError) as error:
         parse_config(SamplesConfig, data, "it")
     assert str(error.value) == expected
+
+
+def test_a_model_that_writes_no_text_is_told_as_such(tiny_model, monkeypatch):
+    monkeypatch.setattr(Sampler, "text_of", lambda self, sample: None)
+    with pytest.raises(ConfigError) as error:
+        draw(SamplesConfig(num=3, max_new_tokens=4), tiny_model)
+    assert str(error.value) == (
+        "teacher_samples: the model writes no text (none of 3 samples is UTF-8); give another"
+        " teacher or prompts"
+    )

@@ -266,7 +266,9 @@ def test_a_loss_that_is_no_number_stops_the_run_names_the_row_and_changes_nothin
     documents = ", ".join(map(str, row.documents))
     noun = "document" if len(set(row.documents)) == 1 else "documents"
     assert str(caught.value) == (
-        f"loss alm is not a finite number, in row 2 of this epoch ({noun} {documents} of the data)"
+        "step 1: loss alm is not a finite number, in row 2 of this epoch"
+        f" ({noun} {documents} of the data); nothing was saved over the last checkpoint; train into"
+        " another --output with a lower learning rate, or leave the document out"
     )
     assert trial.saved == []
     for name, values in trial.pair.student_model.state_dict().items():

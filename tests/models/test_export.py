@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import resource
 from pathlib import Path
 from typing import Any
@@ -139,8 +140,8 @@ def test_the_card_is_filled_from_the_checkpoint(tiny_model: Path, tmp_path: Path
         "| teacher tokens | 3,000 |",
         "| student tokens | 9 |",
         "| weights | float32, trained |",
-        "| rank correlation | 0.91235 |",
-        "| num groups | 1,234 |",
+        "| rank correlation (Spearman's, of s with t) | 0.91235 |",
+        "| groups | 1,234 |",
         "model = AutoModelForCausalLM.from_pretrained('out')",
         "The terms of every model that this one was made from or taught by apply to it:"
         " hub:org/tiny, own tokenizer (local).",
@@ -274,7 +275,10 @@ def test_folding_that_changes_the_model_is_refused(tiny_model: Path, tmp_path: P
 
 
 def test_a_model_with_ngram_embeddings_says_why_it_needs_the_suite(
-    tiny_model: Path, tmp_path: Path
+    tiny_model: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bytes_folder = tmp_path / "bytes"
     parts = TransplantSource(model=Source(path=tiny_model), tokenizer="bytes", method="fvt")
@@ -288,7 +292,10 @@ def test_a_model_with_ngram_embeddings_says_why_it_needs_the_suite(
         AutoTokenizer.from_pretrained(bytes_folder).save_pretrained(folder / "model")
 
     checkpoint = save_run(tmp_path / "run", write)
+    logger = logging.getLogger("transformers")
+    monkeypatch.setattr(logger, "handlers", [*logger.handlers, caplog.handler])
     result = exported(checkpoint, tmp_path / "out")
+    assert caplog.text == ""
     assert result.notes == (
         "plain transformers has no model that adds n-gram embeddings to its input, so only the"
         " suite opens this folder: as path:FOLDER in all its commands, or with load_ngram_model of"

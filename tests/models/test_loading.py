@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers.utils import logging
 
 from suite.config import parse_config
 from suite.errors import ConfigError, ModelError
 from suite.models import loading
 from suite.models.entry import ModelConfig
 from suite.models.loading import LoadedModel, load_model, pick_device, pick_dtype, place
+from suite.models.pretrained import load_complete
 from suite.models.resolve import resolve
 
 
@@ -101,7 +104,9 @@ def test_a_device_that_is_not_there_is_refused(
     no_accelerator(monkeypatch)
     with pytest.raises(ModelError) as error:
         pick_device(wanted)
-    assert str(error.value) == (f"device {wanted} is not available on this machine; available: cpu")
+    assert str(error.value) == (
+        f"device {wanted} is not available on this machine; give --device or device: cpu"
+    )
 
 
 @pytest.mark.parametrize("wanted", ["cuda:1", "cuda:10", "cuda:2"])
@@ -116,7 +121,8 @@ def test_one_gpu_of_several_can_be_named(monkeypatch: pytest.MonkeyPatch, wanted
     with pytest.raises(ModelError) as error:
         pick_device(entry.device)
     assert str(error.value) == (
-        f"device {wanted} is not available on this machine; available: cuda:0, cuda:1, cuda, cpu"
+        f"device {wanted} is not available on this machine; give --device or device: cuda:0,"
+        " cuda:1, cuda or cpu"
     )
 
 
@@ -198,3 +204,18 @@ def test_an_architecture_that_transformers_does_not_know_is_refused(
     config.write_text(config.read_text().replace('"llama"', '"lama"'))
     with pytest.raises(ModelError, match=rf"^model 'mine': {folder} cannot be loaded \(.*lama"):
         load(folder)
+
+
+def test_bars_of_transformers_stay_off_and_those_of_downloads_stay(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub_bars = importlib.import_module("huggingface_hub.utils.tqdm")
+    monkeypatch.setattr(hub_bars, "HF_HUB_DISABLE_PROGRESS_BARS", None)
+    monkeypatch.setattr(hub_bars, "progress_bar_states", {})
+    monkeypatch.setattr(logging, "_tqdm_active", True)
+    load_complete(tiny_model)
+    assert not logging.is_progress_bar_enabled()
+    assert not hub_bars.are_progress_bars_disabled()
+    hub_bars.disable_progress_bars()
+    load_complete(tiny_model)
+    assert hub_bars.are_progress_bars_disabled()

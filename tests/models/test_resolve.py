@@ -142,6 +142,20 @@ def test_a_folder_that_is_no_model_folder(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["recipe.json", "checkpoints/unfinished"])
+def test_a_run_without_a_checkpoint_is_told_as_such(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("{}")
+    expected = (
+        f"{tmp_path} is a run without a checkpoint yet; go on with it, or give another folder"
+    )
+    assert sentence(entry({"path": tmp_path})) == expected
+    parts = {"model": "random:tiny", "tokenizer": {"path": tmp_path}, "method": "fvt"}
+    with pytest.raises(ModelError) as error:
+        check_entry(entry({"transplant": parts}))
+    assert str(error.value) == f"model 'mine': {expected}"
+
+
 def test_a_folder_without_a_tokenizer(copy: Path) -> None:
     (copy / "tokenizer.json").unlink()
     (copy / "tokenizer_config.json").unlink()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from suite.cli.main import run_benchmark
 from suite.errors import ConfigError
 from suite.models.sources import Source
 from suite.pipelines.recipe import Recipe, load_recipe, packaged_recipes, quick_recipe
@@ -49,6 +51,18 @@ def test_an_unknown_recipe_suggests_a_near_name() -> None:
         load_recipe("smke")
     assert str(error.value) == (
         "no recipe 'smke': neither a file nor a packaged recipe; did you mean 'smoke'?"
+    )
+
+
+def test_the_help_names_every_packaged_recipe() -> None:
+    assert all(re.search(rf"\b{name}[,.]", run_benchmark.help) for name in packaged_recipes())
+
+
+def test_a_packaged_recipe_of_another_command_says_which() -> None:
+    with pytest.raises(ConfigError) as error:
+        load_recipe("bytes-tiny")
+    assert str(error.value) == (
+        "bytes-tiny is a recipe of suite transfer; give it to suite transfer"
     )
 
 

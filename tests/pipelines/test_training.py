@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,14 @@ from safetensors.torch import load_file
 
 from suite.config import parse_config
 from suite.distill.training_log import read_log
-from suite.errors import ConfigError
+from suite.errors import ConfigError, SuiteError
 from suite.models.adapters import load_adapter
 from suite.models.manifest import read_facts
+from suite.pipelines.run_benchmark import BenchmarkResult
+from suite.pipelines.stop_request import StopRequest
 from suite.pipelines.training import TrainedRun, TrainingOptions, estimate_training, train_recipe
 from suite.pipelines.training_recipe import DistillRecipe, TransferRecipe
+from suite.records import Failure
 
 QUICK = {"learning_rate": 1e-3, "warmup_steps": 2}
 TRAINING = {"steps": 4, "rows_per_step": 2, "autocast": "none", "optimiser": QUICK}
@@ -43,6 +48,19 @@ TAUGHT = COMMON | {
     "student": {"name": "student", "source": "random:tiny-words"},
     "teachers": [{"name": "teacher", "source": "random:tiny-bpe"}],
 }
+
+STAGED = {key: value for key, value in TAUGHT.items() if key != "teachers"} | {
+    "first_stage": {
+        **COMMON,
+        "kind": "distill",
+        "title": "the teacher",
+        "student": {"name": "teacher", "source": "random:tiny-bpe"},
+        "losses": [{"name": "sft"}],
+        "training": {**TRAINING, "steps": 2},
+    },
+    "checkpoints": {"every": 2},
+}
+BENCHMARK = {"evaluation": {"benchmark": {"tasks": ["suite_arithmetic_choice"]}}}
 
 
 def recipe_of(data: dict[str, Any]) -> TransferRecipe | DistillRecipe:
@@ -101,16 +119,7 @@ def test_adapters_stand_on_the_start_that_is_kept_beside_them(tmp_path):
 
 
 def test_a_first_stage_makes_the_teacher_and_is_not_trained_again(tmp_path):
-    stage = {
-        **COMMON,
-        "kind": "distill",
-        "title": "the teacher",
-        "student": {"name": "teacher", "source": "random:tiny-bpe"},
-        "losses": [{"name": "sft"}],
-        "training": {**TRAINING, "steps": 2},
-    }
-    taught = {key: value for key, value in TAUGHT.items() if key != "teachers"}
-    data = taught | {"first_stage": stage, "checkpoints": {"every": 2}}
+    data = STAGED
     made = run(data, tmp_path)
     teacher = tmp_path / "first_stage/checkpoints/step-00000002"
     assert read_facts(made.checkpoint)["sources"]["teacher"] == f"path:{teacher}"
@@ -136,7 +145,7 @@ def test_epochs_read_all_of_the_text_as_often(tmp_path):
     training = {key: value for key, value in TRAINING.items() if key != "steps"}
     data = TO_BYTES | {
         "data": {"packaged": "python-docs", "limit": 1},
-        "pack": {"length": 512},
+        "pack": {"length": 256, "max_bytes": 512},
         "training": training | {"epochs": 2, "rows_per_step": 3},
     }
     made = run(data, tmp_path)
@@ -176,6 +185,75 @@ def test_a_folder_with_a_run_is_not_trained_over(tmp_path):
         f"{tmp_path} holds a run that is saved up to step 4; give --resume to go on, or another"
         " --output"
     )
+
+
+def test_what_was_finished_is_not_loaded_again(tmp_path, monkeypatch):
+    made = run(TO_WORDS, tmp_path)
+    monkeypatch.setattr("suite.pipelines.training.open_session", _fail)
+    again = run(TO_WORDS, tmp_path, resume=True)
+    assert dict(again.facts)["steps"] == "already finished at step 4"
+    assert (again.checkpoint, again.was_interrupted) == (made.checkpoint, False)
+
+
+def test_a_run_that_failed_before_its_first_checkpoint_blocks_no_other_recipe(tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("suite.pipelines.training.train", _fail)
+        with pytest.raises(RuntimeError, match="before the first checkpoint"):
+            run(STAGED, tmp_path)
+    first = STAGED["first_stage"] | {"data": {"packaged": "python-docs", "limit": 2}}
+    said = Console(file=io.StringIO())
+    options = TrainingOptions(
+        recipe_of(STAGED | {"first_stage": first}), "tiny", tmp_path, resume=True
+    )
+    assert train_recipe(options, console=said).state.step == 4
+    told = said.file.getvalue().splitlines()
+    assert told[:3] == [
+        f"no checkpoint in {tmp_path} yet: starting at step 0",
+        "first stage: the teacher",
+        "loading the models",
+    ]
+
+
+def test_a_benchmark_that_fails_leaves_the_trained_run(tmp_path, monkeypatch):
+    def fails(*_: Any, **__: Any) -> None:
+        raise SuiteError("no room")
+
+    monkeypatch.setattr("suite.pipelines.training_benchmark.run_benchmark", fails)
+    made = run(TO_WORDS | BENCHMARK, tmp_path)
+    assert made.notes[-1] == "the benchmark of step-00000004 failed: no room"
+    assert dict(made.facts)["steps"] == "4 of 4"
+
+
+def test_the_place_of_the_benchmark_is_told(tmp_path, monkeypatch):
+    failure = Failure("step-00000004", "suite_arithmetic_choice", "no room")
+    result = BenchmarkResult(None, (failure,), (), 0, 0, 1)
+    monkeypatch.setattr("suite.pipelines.training_benchmark.run_benchmark", lambda *_, **__: result)
+    made = run(TO_WORDS | BENCHMARK, tmp_path)
+    assert dict(made.facts)["benchmark"] == str(tmp_path / "benchmark/step-00000004")
+    assert made.notes[-1] == "the benchmark failed on suite_arithmetic_choice: no room"
+
+
+def test_held_out_text_without_rows_is_told_with_what_was_read(tmp_path):
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text('{"text": ""}\n' * 2, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        run(TO_WORDS | {"evaluation": {"data": {"path": str(empty)}}}, tmp_path / "run")
+    assert str(caught.value) == (
+        f"held-out text {empty}: no text to make rows of (2 documents read, 2 of them empty); give"
+        " other text"
+    )
+
+
+def test_a_run_that_is_told_to_stop_says_what_it_saves(tmp_path, monkeypatch):
+    def stopped(self: StopRequest) -> Any:
+        self.is_set = True
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(StopRequest, "training", stopped)
+    said = Console(file=io.StringIO())
+    options = TrainingOptions(recipe_of(TO_WORDS), "tiny", tmp_path)
+    assert train_recipe(options, console=said).was_interrupted
+    assert "stopping: saving step 1" in said.file.getvalue().splitlines()
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
@@ -237,8 +315,9 @@ def test_an_estimate_tells_what_a_run_costs_and_leaves_nothing(tmp_path):
     trained, _, every = facts["trained parameters"].partition(" of ")
     assert trained == every
     # Model and two moments, 4 bytes each number.
-    size = 3 * 4 * int(trained.replace(",", "")) / 1e9
-    assert facts["disk"] == f"about {size:.1f} GB a checkpoint, 3 kept"
+    size = 3 * 4 * int(trained.replace(",", "")) / 1e6
+    assert facts["disk"] == f"about {size:.1f} MB a checkpoint, 3 kept"
+    assert re.fullmatch(r"about \d+ s, without measuring and saving", facts["training"])
 
 
 def test_the_manifest_says_what_the_student_is(tmp_path):

@@ -257,8 +257,41 @@ def test_a_recipe_of_the_other_command_says_which(tmp_path: Path) -> None:
     assert problem(tmp_path, DISTILL, kind="transfer") == (
         "kind is distill; give this recipe to suite distill"
     )
-    assert problem(tmp_path, TRANSFER | {"kind": None}, kind="transfer") == "kind is missing"
+    assert problem(tmp_path, TRANSFER | {"kind": None}, kind="transfer") == (
+        "kind is missing; give transfer or distill"
+    )
+    mistyped = problem(tmp_path, TRANSFER | {"kind": None, "knd": "transfer"}, kind="transfer")
+    assert mistyped.startswith("unknown key 'knd'; accepted keys: ")
     assert problem(tmp_path, [1], kind="transfer") == "expected keys and values, found list"
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "command"),
+    [
+        ("smollm2-maths", "transfer", "distill"),
+        ("bytes-tiny", "distill", "transfer"),
+        ("quickstart", "transfer", "run-benchmark"),
+        ("quickstart", None, "run-benchmark"),
+    ],
+)
+def test_a_packaged_recipe_of_another_command_says_which(
+    name: str, asked: Any, command: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_training_recipe(name, asked)
+    assert str(error.value) == (
+        f"{name} is a recipe of suite {command}; give it to suite {command}"
+    )
+
+
+@pytest.mark.parametrize("given", ["byte", "hub:", "org/name"])
+def test_a_target_tokenizer_that_is_no_source_is_one_sentence(tmp_path: Path, given: str) -> None:
+    assert problem(tmp_path, TRANSFER | {"target_tokenizer": given}) == (
+        f"target_tokenizer is {given!r}; give bytes, or a source such as {{hub: org/name}} or"
+        " package:NAME"
+    )
+    recipe = loaded(tmp_path, TRANSFER | {"target_tokenizer": "random:tiny"})
+    assert recipe.target_tokenizer == Source(random="tiny")
 
 
 def test_an_unknown_recipe_suggests_a_near_name() -> None:
@@ -315,13 +348,33 @@ def test_data_of_the_call_is_followed_by_other_parts_of_the_same_text(tmp_path: 
         "model": None,
         "first_stage": STAGE | {"data": HUB | {"limit": 4}},
         "data": HUB | {"skip": 4},
-        "evaluation": {"data": {"hub": "org/other"}},
+        "evaluation": {"data": HUB | {"skip": 9}},
     }
     recipe = loaded(tmp_path, data, Overrides(data=str(texts)))
     place = {"path": texts, "passage_bytes": 50}
+    assert recipe.evaluation.data.model_dump(exclude_unset=True) == place | {"skip": 9}
     assert recipe.data.model_dump(exclude_unset=True) == place | {"skip": 4}
     assert recipe.first_stage.data.model_dump(exclude_unset=True) == place | {"limit": 4}
-    assert recipe.evaluation.data.place == "hub:org/other"
+
+
+@pytest.mark.parametrize("evaluation", [None, {"data": {"hub": "org/other", "skip": 3}}])
+def test_data_of_the_call_are_read_whole_where_held_out_text_is_elsewhere(
+    tmp_path: Path, evaluation: Any
+) -> None:
+    data = TRANSFER | {
+        "model": None,
+        "first_stage": STAGE | {"data": DOCS | {"limit": 4}},
+        "data": DOCS | {"skip": 4, "limit": 5},
+        "evaluation": evaluation,
+    }
+    recipe = loaded(tmp_path, data, Overrides(data="hub:org/new"))
+    for part in (recipe, recipe.first_stage):
+        assert part.data.model_dump(exclude_unset=True) == {"hub": "org/new"}
+    if evaluation is not None:
+        assert recipe.evaluation.data.model_dump(exclude_unset=True) == evaluation["data"]
+    # Without --data, its parts are what they were.
+    kept = loaded(tmp_path, data, Overrides(held_out="hub:org/held"))
+    assert (kept.data.skip, kept.data.limit, kept.first_stage.data.limit) == (4, 5, 4)
 
 
 def test_text_files_and_rows_keep_only_settings_that_they_have(tmp_path: Path) -> None:
@@ -348,19 +401,23 @@ def test_held_out_text_of_the_call_is_measured(tmp_path: Path) -> None:
     file.write_text("One.\n")
     recipe = loaded(tmp_path, TRANSFER, Overrides(held_out=str(file)))
     assert recipe.evaluation.data.path == file
-    both = TRANSFER | {"evaluation": {"data": DOCS | {"skip": 5}}}
+    both = TRANSFER | {"data": DOCS | {"limit": 5}, "evaluation": {"data": DOCS | {"skip": 5}}}
     recipe = loaded(tmp_path, both, Overrides(held_out=str(file), data="hub:org/new"))
     assert (recipe.evaluation.data.path, recipe.data.hub) == (file, "org/new")
+    assert (recipe.evaluation.data.skip, recipe.data.limit) == (0, None)
+    # Of one text, each gets its part.
+    recipe = loaded(tmp_path, both, Overrides(held_out="hub:org/new", data="hub:org/new"))
+    assert (recipe.evaluation.data.skip, recipe.data.limit) == (5, 5)
 
 
 @pytest.mark.parametrize(
     ("recipe", "overrides", "expected"),
     [
-        (TRANSFER, Overrides(data="/absent"), "--data /absent: /absent: no such file or folder"),
+        (TRANSFER, Overrides(data="/absent"), "--data /absent: no such file or folder"),
         (
             TRANSFER,
             Overrides(held_out="/absent"),
-            "--held-out /absent: /absent: no such file or folder",
+            "--held-out /absent: no such file or folder",
         ),
         (
             TRANSFER | {"data": None, "teacher_samples": {"num": 4}},

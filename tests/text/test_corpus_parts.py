@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from suite.config import content_hash
-from suite.errors import ConfigError
+from suite.errors import ConfigError, TextError
 from suite.harness.tasks import packaged_tasks
 from suite.text.corpus import Corpus, CorpusConfig, Message, open_corpus
 from suite.text.packaged import packaged_file
@@ -67,7 +67,59 @@ def test_reading_goes_on_inside_a_part(file: Path, streaming: bool) -> None:
 def test_a_part_behind_the_end_is_refused(file: Path, streaming: bool) -> None:
     with pytest.raises(ConfigError) as error:
         next(opened(file, skip=NUM_ROWS, streaming=streaming).documents())
-    assert str(error.value) == f"{file}: no documents in it behind the first {NUM_ROWS} (skip)"
+    found = f"at most {NUM_ROWS}" if streaming else f"{NUM_ROWS}"
+    assert str(error.value) == (
+        f"{file}: has {found} documents, and the first {NUM_ROWS} are left out (skip); give more"
+        " text, or lower skip"
+    )
+
+
+def refusal(path: Path, **settings: Any) -> str:
+    """What is said of a file of which more is left out than there is."""
+    with pytest.raises((ConfigError, TextError)) as error:
+        next(opened(path, skip=30, **settings).documents())
+    return str(error.value).removeprefix(f"{path}")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "expected"),
+    [
+        (
+            "novel.txt",
+            b"Once.",
+            ": has 1 document, and the first 30 are left out (skip); give more text, or lower skip",
+        ),
+        ("empty.txt", b"", ": no documents in it"),
+        ("latin.txt", b"caf\xe9", ": not UTF-8 at byte 3 (0xe9); convert it to UTF-8 first"),
+    ],
+)
+def test_a_fault_of_a_text_file_is_told_before_what_is_left_out(
+    tmp_path: Path, name: str, data: bytes, expected: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    assert refusal(path) == expected
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ("", ": no documents in it"),
+        ('{"body": "a"}\n', " line 1: no field 'text'; fields there are: body"),
+        (
+            "[1\n",
+            " line 1: not JSON (Expecting ',' delimiter: column 3); each line must be one JSON"
+            " object",
+        ),
+    ],
+)
+def test_a_fault_of_rows_is_told_before_what_is_left_out(
+    tmp_path: Path, data: str, expected: str, streaming: bool
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(data)
+    assert refusal(path, streaming=streaming) == expected
 
 
 def test_parts_have_fingerprints_of_their_own_and_the_whole_keeps_its_own(file: Path) -> None:

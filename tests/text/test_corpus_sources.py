@@ -84,6 +84,11 @@ def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path) -> Non
         ("gone.txt", "{0}/gone.txt: no such file or folder"),
         ("*.jsonl", "{0}/*.jsonl: no file matches"),
         ("empty", "{0}/empty: no file in it that can be read; accepted: " + ACCEPTED),
+        (
+            "parts",
+            "{0}/parts: no file in it that can be read (subfolders are not read: a, b, c, d, e and"
+            " 1 more); accepted: " + ACCEPTED,
+        ),
         ("table.csv", "{0}/table.csv: unknown kind of file; accepted: " + ACCEPTED),
         ("t*.csv", "{0}/table.csv: unknown kind of file; accepted: " + ACCEPTED),
         (
@@ -97,6 +102,8 @@ def test_a_path_with_nothing_to_read_is_named(tmp_path: Path, asked: str, expect
     for name in ["table.csv", "mixed/a.jsonl", "mixed/a2.jsonl", "mixed/b.txt"]:
         write(tmp_path, name)
     (tmp_path / "empty").mkdir()
+    for name in "fedcba":
+        (tmp_path / "parts" / name).mkdir(parents=True)
     with pytest.raises(ConfigError) as error:
         find_files(tmp_path / asked)
     assert sentence(error) == expected.format(tmp_path)

@@ -70,8 +70,13 @@ def test_plain_transformers_opens_the_folder(
     options = TransplantOptions(source(folders, **settings), output, folders["text.txt"])
     planned = plan_transplant(options)
     assert not output.exists()
-    made = transplant(options, console=quiet())
+    shown = io.StringIO()
+    made = transplant(options, console=Console(file=shown))
     assert made.facts[: len(planned.facts)] == planned.facts
+    composed = dict(made.facts)["  composed"]
+    line = f"{settings['method']}: composing {composed} embeddings\n"
+    assert (line in shown.getvalue()) == (composed != "0")
+    assert ("composing" in shown.getvalue()) == (composed != "0")
     verify_manifest(output)
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
     model = AutoModelForCausalLM.from_pretrained(output)

@@ -104,7 +104,7 @@ def test_the_files_have_a_row_for_each_way_and_ratio(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not can_measure("cpu"), reason="the system does not tell peaks")
-def test_a_teacher_alone_takes_less_memory_than_a_step(tmp_path: Path):
+def test_the_memory_of_a_step_is_measured_in_a_process_of_its_own(tmp_path: Path):
     store_signals(PROBLEM, tmp_path / "cache")
     assert peak_bytes(PROBLEM, tmp_path / "cache", "teacher") > 0
     assert peak_bytes(PROBLEM, tmp_path / "cache", "sft") > 0

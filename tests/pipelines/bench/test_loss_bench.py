@@ -388,7 +388,7 @@ def test_sizes_on_a_cpu_leave_out_the_cases_of_cuda(tiny_world: pytest.MonkeyPat
         (["--vocab-size", "1"], "--vocab-size is 1, expected at least 2", 2),
         (
             ["--device", "cuda"],
-            "device cuda is not available on this machine; available: cpu",
+            "device cuda is not available on this machine; give --device or device: cpu",
             1,
         ),
     ],
