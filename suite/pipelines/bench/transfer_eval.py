@@ -23,9 +23,9 @@ from suite.pipelines.bench.transfer_eval_scores import (
     ScoreFile,
     check_same_tokens,
     mixed,
-    open_member,
     passage_log_probs,
     read_documents,
+    reading_member,
 )
 from suite.pipelines.bench.transfer_eval_table import (
     MIXTURE,
@@ -201,7 +201,7 @@ def _scores(
         if member is None:
             with noise_to(log):
                 loaded = load_model(model.entry, model.resolved, model.placement)
-                member = open_member(loaded.model, model.tokenizer)
+                member = reading_member(loaded.model, model.tokenizer)
             del loaded
         values = passage_log_probs(member, model.tokenizer, document.passages)
         file.add(DocumentScore(key, document.key, values), label=f"{model.role}, {document.name}")

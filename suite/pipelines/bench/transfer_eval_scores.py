@@ -20,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from suite.config import content_hash
-from suite.engine.members import HfMember, Member
+from suite.engine.members import Member
+from suite.engine.ngram_member import open_member
 from suite.engine.readers import read_tokens
 from suite.engine.requests import pair_request
 from suite.engine.scoring import score
@@ -164,7 +165,7 @@ def _from_json(data: dict[str, Any]) -> DocumentScore:
     return DocumentScore(str(data["model"]), str(data["document"]), values.astype(np.float32))
 
 
-def open_member(model: Any, tokenizer: OpenedTokenizer) -> HfMember:
+def reading_member(model: Any, tokenizer: OpenedTokenizer) -> Member:
     """A loaded model as the engine reads it; entries that no text has get no probability.
 
     Raises:
@@ -175,7 +176,7 @@ def open_member(model: Any, tokenizer: OpenedTokenizer) -> HfMember:
         raise ModelError(f"{name} has neither begin nor end token to begin a text with")
     count = num_entries(tokenizer.vocabulary, model, name=name)
     dead = torch.from_numpy(tokenizer.vocabulary.is_dead)[:count]
-    return HfMember(model, name=name, num_entries=count, dead=dead)
+    return open_member(model, name=name, num_entries=count, dead=dead)
 
 
 def passage_log_probs(
