@@ -53,6 +53,8 @@ bench: install demo-models ## measurements, written to reports/bench
 	$(VENV)/bin/suite bench startup
 	$(VENV)/bin/suite bench loss
 	$(VENV)/bin/suite bench scoring
+	$(VENV)/bin/suite bench train
+	$(VENV)/bin/suite bench learning
 ifdef SUITE_TEST_DATA
 	$(VENV)/bin/suite bench align --novel $(SUITE_TEST_DATA)/novels/train/766_david_copperfield.txt \
 		--documents $(SUITE_TEST_DATA)/gsm8k/train.jsonl

@@ -197,3 +197,9 @@ def test_alm_teaches_what_its_controls_do_not(recipe: str) -> None:
     pairs = {(row["seed"], row["control"]) for row in final}
     assert pairs == {(seed, name) for seed in (0, 1, 2) for name in ("sft", "alm_permuted")}
     assert all(row["distance_ratio"] <= 0.8 and row["rank_gain"] > 0 for row in final)
+
+
+def test_a_training_step_with_alm_costs_little_more_than_one_without() -> None:
+    path = REFERENCE / "training" / "step" / "train.json"
+    ratios = json.loads(path.read_text(encoding="utf-8"))["ratios"]
+    assert ratios["stored_over_sft"] <= 1.15

@@ -145,6 +145,15 @@ def open_student(
     head = head_of(model, vocab_size, name=name)
     if packing == "isolated":
         check_isolation(model, name)
+    if not any(loss.needs.student_log_probs for loss in losses):
+        _freeze_head(model)
     mask = boundary_start_mask(tokenizer.vocabulary)[:vocab_size].to(head.weight.device)
     built = {loss.name: loss.build(context).to(head.weight.device) for loss in losses}
     return Student(model, head, mask, built, autocast=autocast)
+
+
+def _freeze_head(model: Any) -> None:
+    """Leave a head of its own as it is: no loss reaches it, which DDP does not allow."""
+    head = model.get_output_embeddings()
+    if head.weight is not model.get_input_embeddings().weight:
+        head.requires_grad_(False)

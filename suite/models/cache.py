@@ -15,6 +15,7 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 
 from suite.errors import ModelError
+from suite.models.disk_errors import disk_reason
 from suite.models.manifest import verify_manifest, write_manifest
 
 log = logging.getLogger(__name__)
@@ -49,9 +50,12 @@ def cached_folder(kind: str, key: str, build: Callable[[Path], dict[str, Any]]) 
                 log.warning("%s is damaged and is made again", target)
                 shutil.rmtree(target)
             _build_atomically(parent, key, build)
-    except OSError as error:
+    # Libraries tell of a full disk in their own ways.
+    except Exception as error:
+        reason = disk_reason(error)
+        if reason is None:
+            raise
         hint = "set SUITE_CACHE to a folder that can be written"
-        reason = error.strerror or error
         raise ModelError(f"{target}: cannot be written ({reason}); {hint}") from error
     return target
 

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from suite.errors import ModelError
-from suite.models.authors_checkpoint import is_authors_folder, load_authors_model
 from suite.models.entry import ModelConfig
-from suite.models.ngram_folder import is_ngram_folder, load_ngram_model
 from suite.models.pretrained import load_complete, load_tokenizer
 from suite.models.resolve import ResolvedModel
 
@@ -113,6 +111,10 @@ def _open_folder(
     entry: ModelConfig, resolved: ResolvedModel, options: dict[str, Any]
 ) -> tuple[Any, Any]:
     """Model and tokenizer, by the format that the model's folder is in."""
+    # They load torch, and plans are made without it.
+    from suite.models.authors_checkpoint import is_authors_folder, load_authors_model
+    from suite.models.ngram_folder import is_ngram_folder, load_ngram_model
+
     folder, trust = resolved.folder, entry.trust_remote_code
     tokenizer = load_tokenizer(resolved.tokenizer_folder, trust_remote_code=trust)
     if is_ngram_folder(folder):

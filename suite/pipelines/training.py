@@ -38,6 +38,7 @@ from suite.pipelines.training_facts import (
 from suite.pipelines.training_folder import (
     FIRST_STAGE,
     begin,
+    check_text,
     holding,
     is_finished,
     starting_point,
@@ -177,6 +178,8 @@ def _opened(
         device = accelerator.device
     data, notes = training_text(recipe, teachers, device, accelerator, console)
     inputs = open_training(recipe, data, teachers)
+    if saved is not None:
+        check_text(inputs.corpus, saved)
     with accelerator.main_process_first():
         files = Files(run, _start(inputs, run, console), saved)
     _say(console, "loading the models")

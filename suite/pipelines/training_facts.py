@@ -30,6 +30,7 @@ def describe_run(inputs: TrainingInputs, name: str) -> dict[str, Any]:
         "title": recipe.title,
         "name": name,
         "recipe": resolved(recipe),
+        "text": inputs.corpus.fingerprint(),
         "sources": sources(inputs),
         "model_types": model_types(inputs),
         "weights": f"float32, {recipe.kind} by {losses(recipe)}",

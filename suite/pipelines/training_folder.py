@@ -18,6 +18,7 @@ from suite.pipelines.cache_inputs import only_run_in
 from suite.pipelines.recipe_changes import changed_keys, describe_change, resolved
 from suite.pipelines.training_inputs import AnyRecipe
 from suite.pipelines.training_start import START
+from suite.text.corpus import Corpus
 
 RECIPE_NAME = "recipe.json"
 FIRST_STAGE = "first_stage"
@@ -61,6 +62,20 @@ def starting_point(
             " or another --output"
         )
     return found[-1].folder if found else None
+
+
+def check_text(corpus: Corpus, checkpoint: Path) -> None:
+    """Check that the text a run goes on with is the one it was saved on: places are counted in it.
+
+    Raises:
+        ConfigError: It is another one.
+    """
+    known = read_facts(checkpoint).get("text") if has_manifest(checkpoint) else None
+    if known is not None and known != corpus.fingerprint():
+        raise ConfigError(
+            f"{corpus.config.place}: the text has changed since {checkpoint} was saved; give the"
+            " text as it was, or another --output"
+        )
 
 
 def is_finished(checkpoint: Path) -> bool:

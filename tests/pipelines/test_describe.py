@@ -112,6 +112,7 @@ def test_packaged_recipes_are_the_documented_ones() -> None:
         "ensembles",
         "paper-ensembles",
         "paper-eval",
+        "paper-receipts",
         "quickstart",
         "smoke",
     )

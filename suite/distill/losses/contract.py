@@ -20,11 +20,12 @@ from suite.distill.signals import LossInputs, LossTerm, TeacherSignal
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """What a loss reads beyond the student's log-probabilities.
+    """What a loss reads.
 
     Attributes:
         teacher: A teacher's log-probabilities.
         teacher_hidden: A teacher's hidden states.
+        student_log_probs: The student's log-probabilities; without them its head is not trained.
         student_hidden: The student's hidden states.
         teacher_head: A teacher's output embedding.
         same_vocabulary: Teacher and student with the same tokenizer.
@@ -32,6 +33,7 @@ class Needs:
 
     teacher: bool = False
     teacher_hidden: bool = False
+    student_log_probs: bool = True
     student_hidden: bool = False
     teacher_head: bool = False
     same_vocabulary: bool = False

@@ -144,7 +144,9 @@ class HiddenStateConfig(LossConfig):
     @property
     def needs(self) -> Needs:
         """Hidden states of both sides, so the teacher must be live."""
-        return Needs(teacher=True, teacher_hidden=True, student_hidden=True)
+        return Needs(
+            teacher=True, teacher_hidden=True, student_log_probs=False, student_hidden=True
+        )
 
     def build(self, context: LossContext) -> HiddenStateLoss:
         """The module.

@@ -62,7 +62,7 @@ def test_only_what_reads_the_model_itself_needs_a_live_teacher():
     assert AlmConfig().needs == Needs(teacher=True)
     assert SftConfig().needs == Needs()
     assert HiddenStateConfig().needs == Needs(
-        teacher=True, teacher_hidden=True, student_hidden=True
+        teacher=True, teacher_hidden=True, student_log_probs=False, student_hidden=True
     )
     suffices = {name: LOSSES[name]().needs.stored_teacher_suffices for name in LOSSES}
     assert suffices == {"alm": True, "alm_permuted": True, "hidden_state": False, "sft": True}
