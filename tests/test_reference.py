@@ -201,5 +201,7 @@ def test_alm_teaches_what_its_controls_do_not(recipe: str) -> None:
 
 def test_a_training_step_with_alm_costs_little_more_than_one_without() -> None:
     path = REFERENCE / "training" / "step" / "train.json"
-    ratios = json.loads(path.read_text(encoding="utf-8"))["ratios"]
-    assert ratios["stored_over_sft"] <= 1.15
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    limited = {row["name"]: row for row in rows if row.get("limit") is not None}
+    assert [row["limit"] for row in limited.values()] == [1.15, 1.1, 1.1]
+    assert all(row["value"] <= row["limit"] for row in limited.values())
