@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -99,4 +100,7 @@ def distribute(
         fully_shard(student, mesh=mesh)
         register_fsdp_forward_method(student, "read")
         return Distributed(student, is_sharded=True)
-    return Distributed(accelerator.prepare_model(student), is_sharded=False)
+    with warnings.catch_warnings():
+        # Newer versions of PyTorch call it otherwise, and older ones know this name only.
+        warnings.filterwarnings("ignore", message=".broadcast_buffers. is deprecated")
+        return Distributed(accelerator.prepare_model(student), is_sharded=False)

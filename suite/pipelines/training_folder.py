@@ -11,7 +11,7 @@ from typing import Any
 
 from suite.errors import CheckpointError, ConfigError
 from suite.files import write_atomically
-from suite.models.checkpoint_folder import CHECKPOINTS, list_checkpoints
+from suite.models.checkpoint_folder import CHECKPOINTS, RECIPE_FILE, list_checkpoints
 from suite.models.disk_errors import disk_reason
 from suite.models.manifest import has_manifest, read_facts
 from suite.pipelines.cache_inputs import only_run_in
@@ -20,7 +20,6 @@ from suite.pipelines.training_inputs import AnyRecipe
 from suite.pipelines.training_start import START
 from suite.text.corpus import Corpus
 
-RECIPE_NAME = "recipe.json"
 FIRST_STAGE = "first_stage"
 
 
@@ -41,7 +40,7 @@ def starting_point(
     """
     found = list_checkpoints(run)
     goes_on = resume or checkpoint is not None
-    before = run / RECIPE_NAME
+    before = run / RECIPE_FILE
     # Without a checkpoint nothing was trained by the former recipe.
     if found and before.is_file() and goes_on:
         begun = json.loads(before.read_text(encoding="utf-8"))
@@ -91,7 +90,7 @@ def begin(run: Path, recipe: Mapping[str, Any], *, is_new: bool) -> None:
     Raises:
         CheckpointError: The folder cannot be written.
     """
-    path = run / RECIPE_NAME
+    path = run / RECIPE_FILE
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else recipe
     if is_new and changed_keys(before, recipe):
         shutil.rmtree(run / START, ignore_errors=True)
