@@ -50,6 +50,12 @@ class RecordError(SuiteError):
     """A result file that cannot be read."""
 
 
+class NotComparableError(SuiteError):
+    """Scores that were not measured in the same way, so that no test between them means much."""
+
+    exit_code = 4
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory did not suffice, on any device; PyTorch has no one class for it."""
     text = str(error).lower()

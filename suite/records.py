@@ -7,7 +7,47 @@ ever stands for a missing one.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number computed from items, with its confidence interval, in the metric's unit.
+
+    `level` is the interval's nominal coverage (0.95), `n` the number of independent units behind it
+    (items, documents or clusters), `method` how the interval was computed. Where `value`, `low` or
+    `high` is None, `reason` says why in one sentence; nothing undefined is ever 0.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    level: float
+    n: int
+    method: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The difference `new - reference` of one metric over two sets of items, and its test.
+
+    `p_value` is two-sided and unadjusted, `p_adjusted` corrected over the family it was tested in.
+    `num_better` and `num_worse` count the items on which the new model does better or worse, None
+    where the items are not paired. `mde` is the smallest true difference, in the metric's unit and
+    positive, that this test finds with 80 % power at the level it was given. `paired` False means
+    that only aggregates were known. What is None is explained by `reason`.
+    """
+
+    difference: Estimate
+    p_value: float | None
+    test: str
+    paired: bool
+    num_better: int | None = None
+    num_worse: int | None = None
+    mde: float | None = None
+    p_adjusted: float | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +87,11 @@ class RunRecord:
     decides whether two runs are the same run; `key` its hash. `file` is None for scores that were
     computed from the samples of other runs. `weights` are those of an ensemble's members; a fit of
     them may have stopped before its maximum.
+
+    `conditions` are named facts of how the task was measured (shots, task version, prompt format,
+    chat template, protocol, generation settings ...) that must agree before scores are compared;
+    a value of None is not known. `stamp` is the time in the names of the run's files. `origin` says
+    what wrote the file.
     """
 
     model: str
@@ -59,6 +104,9 @@ class RunRecord:
     file: str | None
     weights: tuple[float, ...] | None = None
     has_converged: bool = True
+    conditions: dict[str, Any] = field(default_factory=dict)
+    stamp: str = ""
+    origin: Literal["suite", "lm-eval"] = "suite"
 
 
 @dataclass(frozen=True)
@@ -87,11 +135,16 @@ class Absence:
 
 @dataclass(frozen=True)
 class ModelRow:
-    """What a table says about one model: its name and which weights were really scored."""
+    """What a table says about one model: its name and which weights were really scored.
+
+    `section` is the block of the table it stands in (original, transferred, ensembles, controls),
+    "" in a table without blocks.
+    """
 
     name: str
     weights: str
     is_reference: bool = False
+    section: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,6 +167,22 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What the items behind a cell allow to say.
+
+    `estimate` is the cell's value with its interval. `versus_reference` compares it with the
+    reference row (None in that row, or without one). `rank` is "best" or "second" within the
+    cell's block only where paired tests tell it apart from what follows. `is_significant` says
+    that the difference from the reference row holds after the correction over the whole table.
+    """
+
+    estimate: Estimate | None = None
+    versus_reference: Comparison | None = None
+    rank: Literal["best", "second"] | None = None
+    is_significant: bool = False
+
+
+@dataclass(frozen=True)
 class Cell:
     """One score of a table; `value` None is shown as a dash, explained by `note`.
 
@@ -126,16 +195,23 @@ class Cell:
     delta: float | None = None
     note: str | None = None
     num_truncated: int | None = 0
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True)
 class Row:
-    """One model's line. `average` is None where a task that enters it is missing."""
+    """One line of a table. `average` is None where a task that enters it is missing.
+
+    `kind` "scores" is a model's own line; "delta" holds differences from the teacher, "recovered"
+    shares of the gap to the teacher (1 is all of it), "published" scores of a paper, which are
+    never ranked or tested.
+    """
 
     model: ModelRow
     cells: tuple[Cell, ...]
     average: float | None
     average_delta: float | None = None
+    kind: Literal["scores", "delta", "recovered", "published"] = "scores"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Statistics of comparison, in numpy and scipy."""

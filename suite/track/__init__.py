@@ -1,0 +1,1 @@
+"""Checkpoints over time: series, pinned references, and the gate between them."""
