@@ -112,7 +112,7 @@ def test_a_file_of_another_version_is_named(tmp_path: Path) -> None:
 
 
 def test_samples_are_those_of_the_shown_filter(tmp_path: Path) -> None:
-    write(tmp_path, results())
+    write(tmp_path, results(task="leaf_a"))
     lines = [
         {
             "doc_id": 0,
@@ -125,7 +125,7 @@ def test_samples_are_those_of_the_shown_filter(tmp_path: Path) -> None:
         }
         for name, answer, score in (("strict", "[invalid]", 0.0), ("flexible", "7", 1.0))
     ]
-    path = tmp_path / "m" / f"samples_outer_{STAMP}.jsonl"
+    path = tmp_path / "m" / f"samples_leaf_a_{STAMP}.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     [record] = load_results(tmp_path)
     [sample] = read_samples(record, "flexible", limit=5)
