@@ -55,6 +55,8 @@ bench: install demo-models ## measurements, written to reports/bench
 	$(VENV)/bin/suite bench scoring
 	$(VENV)/bin/suite bench train
 	$(VENV)/bin/suite bench learning
+	$(VENV)/bin/suite bench statistics
+	$(VENV)/bin/suite bench report
 ifdef SUITE_TEST_DATA
 	$(VENV)/bin/suite bench align --novel $(SUITE_TEST_DATA)/novels/train/766_david_copperfield.txt \
 		--documents $(SUITE_TEST_DATA)/gsm8k/train.jsonl

@@ -203,6 +203,42 @@ def train_step(output: Path, **options: Any) -> None:
     _show(record.markdown, record.files)
 
 
+@bench.command("statistics")
+@click.option("--quick", is_flag=True, help="A tenth of it; too little to judge by.")
+@_output
+def statistics_bench(quick: bool, output: Path) -> None:
+    """Find what intervals cover, how often the gate raises a false alarm, and its power.
+
+    Fails where something is not as demanded. Takes a minute.
+    """
+    from suite.pipelines.bench.statistics import StatisticsBench, record_statistics
+
+    say = partial(click.echo, err=True)
+    record = record_statistics(StatisticsBench(quick=quick), output, say)
+    _show(record.markdown, record.files)
+    if not record.holds and not quick:
+        raise SuiteError("a figure is not as demanded; the tables say which")
+
+
+@bench.command("report")
+@click.option("--models", type=int, default=20, show_default=True, help="Invented models.")
+@click.option("--tasks", type=int, default=30, show_default=True, help="Of each model.")
+@click.option("--items", type=int, default=2000, show_default=True, help="Of each task.")
+@click.option("--repeats", type=int, default=3, show_default=True, help="Reports from the index.")
+@_output
+def report_scale(output: Path, **options: int) -> None:
+    """Time the index, reports, comparisons and checks over invented results, and their memory.
+
+    Fails where a bound does not hold. Takes minutes and 2 GB on the disk for temporary files.
+    """
+    from suite.pipelines.bench.report import ReportBench, record_report
+
+    record = record_report(ReportBench(**options), output, partial(click.echo, err=True))
+    _show(record.markdown, record.files)
+    if not record.holds:
+        raise SuiteError("a bound does not hold; the table says which")
+
+
 def _show(markdown: str, files: Sequence[Path]) -> None:
     """Print a measurement's tables and where its files lie."""
     click.echo(markdown)
