@@ -17,10 +17,16 @@ _HOME_OF = {
     "alm_loss": "suite.distill.losses.alm",
     "boundary_start_mask": "suite.align.boundaries",
     "byte_tokenizer": "suite.text.bytelevel",
+    "check_comparable": "suite.results.comparability",
     "chunk_log_probs": "suite.likelihood.chunk_log_probs",
+    "compare": "suite.stats.compare",
+    "estimate": "suite.stats.compare",
     "load_results": "suite.results.importer",
+    "load_runs": "suite.results.importer",
     "open_tokenizer": "suite.text.tokenizers",
+    "read_item_tables": "suite.results.samples_file",
     "run_benchmark": "suite.pipelines.run_benchmark",
+    "scored": "suite.results.scores",
     "token_log_probs": "suite.likelihood.log_probs",
 }
 

@@ -152,7 +152,8 @@ class Column:
     """One task of a table and how it was measured.
 
     `label` is unique in a table. `unit_interval` says that the metric lies in 0-1 and more is
-    better: only such columns enter the average.
+    better: only such columns enter the average. `protocol` says how prompts were tokenised, "" where
+    that is not known.
     """
 
     label: str
@@ -164,6 +165,7 @@ class Column:
     num_items: int | None
     num_fewshot: int | None
     version: str
+    protocol: str = ""
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,7 @@ class Row:
 
     `kind` "scores" is a model's own line; "delta" holds differences from the teacher, "recovered"
     shares of the gap to the teacher (1 is all of it), "published" scores of a paper, which are
-    never ranked or tested.
+    never ranked or tested. `average_evidence` is what the items behind the average allow to say.
     """
 
     model: ModelRow
@@ -212,6 +214,7 @@ class Row:
     average: float | None
     average_delta: float | None = None
     kind: Literal["scores", "delta", "recovered", "published"] = "scores"
+    average_evidence: Evidence | None = None
 
 
 @dataclass(frozen=True)

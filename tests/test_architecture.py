@@ -46,6 +46,8 @@ HOME_OF = {
     "triton": "likelihood.kernels",
     "sqlite3": "results.index",
 }
+# Oracles of the tests; a user never installs them.
+ONLY_IN_TESTS = {"statsmodels", "hypothesis", "pytest"}
 LOADS_TORCH = {"torch", "transformers", "peft", "accelerate", "lm_eval", "safetensors.torch"}
 
 MAX_FILE_LINES = 400
@@ -105,6 +107,8 @@ def import_faults(module: Module) -> list[str]:
                 faults.append(f"{module.name}: suite.{target} is no part that layers may import")
         elif library in HOME_OF and not is_within(module.name, HOME_OF[library]):
             faults.append(f"{module.name}: {library} belongs in {HOME_OF[library]}")
+        if library in ONLY_IN_TESTS:
+            faults.append(f"{module.name}: {library} is for tests")
         if module.layer in TORCH_FREE and any(is_within(name, heavy) for heavy in LOADS_TORCH):
             faults.append(f"{module.name}: {module.layer} must answer at once, so no {name}")
     return faults

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments
+from written_runs import write_run
 
 import suite
 
@@ -17,7 +18,8 @@ TEXTS = ["the hen is in the pen", "other things: there", "in the end, é"]
 
 
 def test_every_public_name_is_in_the_table() -> None:
-    named = set(re.findall(r"^\| `(\w+)", TEXT, flags=re.MULTILINE))
+    table = re.findall(r"^\| (`\w+.*?) \|", TEXT, flags=re.MULTILINE)
+    named = {name for cell in table for name in re.findall(r"`(\w+)", cell)}
     elsewhere = {"__version__", "load_results", "run_benchmark"}
     assert named == set(suite.__all__) - elsewhere
 
@@ -73,3 +75,13 @@ def test_a_teacher_is_its_own_best_student(tiny_model_merges: Path, tmp_path: Pa
 def test_the_example_is_short() -> None:
     lines = [line for line in EXAMPLES[0].splitlines() if line.strip()]
     assert len(lines) <= 33
+
+
+def test_the_example_of_statistics_compares_two_runs(tmp_path: Path) -> None:
+    write_run(tmp_path / "base", "base", {"colours": [1, 1, 0, 0] * 10})
+    write_run(tmp_path / "new", "new", {"colours": [1, 1, 1, 0] * 10})
+    names: dict = {"folder": tmp_path}
+    [example] = [text for text in EXAMPLES if "check_comparable" in text]
+    exec(example, names)
+    assert names["found"].difference.value == pytest.approx(0.25)
+    assert names["found"].p_value == pytest.approx(2 * 0.5**10)

@@ -6,18 +6,21 @@ import re
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 from click.testing import CliRunner
 
 from suite.cli.main import INTERRUPTED, main
-from suite.errors import ConfigError, SuiteError
+from suite.errors import ConfigError, NotComparableError, SuiteError
 from suite.pipelines.recipe import Recipe, packaged_recipes
 from suite.report.write import write_report
+from suite.track.look_report import INCONCLUSIVE
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
+REPORTS = (ROOT / "docs" / "reports.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README + REPORTS, flags=re.DOTALL)
 LINES = [line for _, text in BLOCKS for line in text.splitlines()]
 
 
@@ -37,12 +40,14 @@ def test_commands_and_their_options_exist(line: str) -> None:
     # What follows a bare -- are lm-eval's own options.
     words = re.sub(r"\s([>#]|-- ).*", "", line).split()[1:]
     command = main.commands[words[0]]
+    if isinstance(command, click.Group):
+        command = command.commands[words[1]]
     known = {name for parameter in command.params for name in parameter.opts}
     assert {word for word in words if word.startswith("--")} <= known
 
 
 def test_the_example_recipe_is_valid() -> None:
-    [text] = [text for language, text in BLOCKS if language == "yaml"]
+    [text] = [text for language, text in BLOCKS if language == "yaml" and "models:" in text]
     recipe = Recipe.model_validate(yaml.safe_load(text))
     assert recipe.reference == "before"
 
@@ -53,7 +58,8 @@ def test_every_packaged_recipe_is_named() -> None:
 
 def test_exit_codes_are_those_of_the_code() -> None:
     codes = {int(code) for code in re.findall(r"^\| (\d+) \|", README, flags=re.MULTILINE)}
-    assert codes == {0, SuiteError.exit_code, ConfigError.exit_code, INTERRUPTED}
+    of_errors = {SuiteError.exit_code, ConfigError.exit_code, NotComparableError.exit_code}
+    assert codes == {0, INCONCLUSIVE, INTERRUPTED, *of_errors}
 
 
 def test_the_first_commands_are_the_two_that_a_newcomer_types() -> None:

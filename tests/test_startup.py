@@ -25,7 +25,17 @@ print("HEAVY", *[name for name in {HEAVY} if name in sys.modules])
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["run-benchmark", "--help"], ["align", "--help"], ["schema"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["run-benchmark", "--help"],
+        ["align", "--help"],
+        ["report", "--help"],
+        ["compare", "--help"],
+        ["track", "check", "--help"],
+        ["fidelity", "--help"],
+        ["schema"],
+    ],
     ids=" ".join,
 )
 def test_a_call_that_needs_no_model_imports_nothing_heavy(arguments: list[str]) -> None:
@@ -57,7 +67,7 @@ def test_help_names_every_command() -> None:
     answer = subprocess.run(
         [sys.executable, "-m", "suite", "--help"], capture_output=True, text=True, check=True
     )
-    for command in ("run-benchmark", "schema"):
+    for command in ("run-benchmark", "report", "compare", "track", "fidelity", "schema"):
         assert command in answer.stdout
 
 

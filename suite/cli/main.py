@@ -14,9 +14,13 @@ import suite
 from suite.cli.align import align
 from suite.cli.bench import bench
 from suite.cli.cache_teacher import cache_teacher
+from suite.cli.compare import compare
 from suite.cli.distill import distill
 from suite.cli.export import export
+from suite.cli.fidelity import fidelity
 from suite.cli.lm_eval import lm_eval
+from suite.cli.report import report
+from suite.cli.track import track
 from suite.cli.transfer import transfer
 from suite.cli.transplant import transplant
 from suite.errors import ConfigError, SuiteError
@@ -29,6 +33,8 @@ _RESUMES = "the same command with --resume goes on from the last checkpoint"
 _FOLLOWING = {
     "run-benchmark": _GOES_ON,
     "cache-teacher": _GOES_ON,
+    "fidelity": _GOES_ON,
+    "track": _GOES_ON,
     "transfer": _RESUMES,
     "distill": _RESUMES,
 }
@@ -210,8 +216,12 @@ def _settings(kind: str) -> Any:
 main.add_command(align)
 main.add_command(bench)
 main.add_command(cache_teacher)
+main.add_command(compare)
 main.add_command(distill)
 main.add_command(export)
+main.add_command(fidelity)
 main.add_command(lm_eval)
+main.add_command(report)
+main.add_command(track)
 main.add_command(transfer)
 main.add_command(transplant)

@@ -15,9 +15,13 @@ from suite.pipelines.recipe import Recipe
 from suite.pipelines.session import Outcome
 from suite.pipelines.work import Work
 from suite.records import Failure, ModelRow, RunRecord, Sample, Table
+from suite.report.evidence import gather_evidence
+from suite.report.pairs import EvidenceOptions
+from suite.report.paper_rows import with_evidence
 from suite.report.tables import ColumnSpec, build_table
 from suite.report.write import write_report
-from suite.results.importer import load_results, read_samples
+from suite.results.importer import load_results, read_samples, scored
+from suite.results.scored import Scored
 
 
 def write_benchmark_report(
@@ -51,6 +55,10 @@ def write_benchmark_report(
         absences=[*work.absences, *derived.absences],
         provenance=_provenance(recipe, list(runs.values())),
     )
+    evidence = gather_evidence(
+        _scored([*shown, *derived.runs], table), models, table.columns, EvidenceOptions()
+    )
+    table = with_evidence(table, evidence, keep_deltas=True)
     table = replace(table, notes=(*_notes(recipe, work, runs), *derived.all_notes(), *table.notes))
     files = write_report(
         table,
@@ -60,6 +68,13 @@ def write_benchmark_report(
         output,
     )
     return table, files, failures
+
+
+def _scored(runs: Sequence[RunRecord], table: Table) -> dict[tuple[str, str], Scored]:
+    """Every cell's run with its items, under the metric and filter that its column shows."""
+    shown = {column.label: f"{column.metric},{column.filter}" for column in table.columns}
+    found = ((run, scored(run, shown[run.label])) for run in runs)
+    return {(run.model, run.label): one for run, one in found if one is not None}
 
 
 def _current_runs(

@@ -15,16 +15,22 @@ from rich.text import Text
 
 from suite.records import Cell, Column, Row, Table
 from suite.report.formatting import (
+    AVERAGE,
+    RowKind,
+    average_cell,
+    dagger,
     filter_text,
     format_delta,
-    format_score,
-    format_stderr,
+    format_error,
+    format_value,
     heading,
     metric_text,
     one_line,
+    rank_of,
     size_text,
 )
 from suite.report.notes import footnotes, legend, marks, provenance_lines
+from suite.report.sections import blocks
 
 # Wider than any table, to measure one without wrapping.
 UNLIMITED = 10_000
@@ -46,9 +52,14 @@ def console_table(table: Table, width: int) -> RenderableType:
 
 
 def console_svg(table: Table, width: int = 110) -> str:
-    """A picture of the terminal output, without rich's links to fonts on a server."""
+    """A picture of a table's terminal output."""
+    return svg_of(console_table(table, width), width)
+
+
+def svg_of(content: RenderableType, width: int = 110) -> str:
+    """A picture of terminal output, without rich's links to fonts on a server."""
     console = Console(width=width, record=True, file=io.StringIO(), force_terminal=True)
-    console.print(console_table(table, width))
+    console.print(content)
     # A fixed id, so that equal tables give equal files.
     svg = console.export_svg(title="suite", unique_id="table")
     style, end, body = svg.partition("</style>")
@@ -83,14 +94,17 @@ def _grid(table: Table, indices: Sequence[int], numbered: tuple[str, ...]) -> Gr
         is_task = index < len(table.columns)
         lines = _header(table.columns[index]) if is_task else ["Average", "%"]
         grid.add_column(_stacked(lines), justify="right")
-    for row in table.rows:
-        texts = [
-            _cell(row.cells[index], table.columns[index], numbered)
-            if index < len(table.columns)
-            else _average(row)
-            for index in indices
-        ]
-        grid.add_row(_stacked(_model(row)), *texts)
+    for section, rows in blocks(table):
+        if section:
+            grid.add_row(Text(one_line(section), style="italic"))
+        for row in rows:
+            texts = [
+                _cell(row.cells[index], table.columns[index], row.kind, numbered)
+                if index < len(table.columns)
+                else _cell(average_cell(row), AVERAGE, row.kind, ())
+                for index in indices
+            ]
+            grid.add_row(_stacked(_model(row)), *texts)
     return grid
 
 
@@ -104,21 +118,24 @@ def _model(row: Row) -> list[str]:
     return [one_line(row.model.name), *["reference"] * row.model.is_reference, *weights]
 
 
-def _stacked(lines: Sequence[str]) -> Text:
+def _stacked(lines: Sequence[str], style: str = "") -> Text:
     """Lines of one cell, all but the first dim. Text, not str: names may look like markup."""
     first, *others = lines
-    return Text(first).append("".join(f"\n{line}" for line in others), style="dim")
+    text = Text().append(first, style=style)
+    return text.append("".join(f"\n{line}" for line in others), style="dim")
 
 
-def _cell(cell: Cell, column: Column, numbered: tuple[str, ...]) -> Text:
-    percent = column.unit_interval
-    score = format_score(cell.value, percent=percent)
+def _cell(cell: Cell, column: Column, kind: RowKind, numbered: tuple[str, ...]) -> Text:
+    """The number with its error beside it, or its interval below, and the difference below."""
     numbers = ",".join(str(number) for number in marks(cell, numbered))
-    parts = (score, format_stderr(cell.stderr, percent=percent), f"[{numbers}]" if numbers else "")
-    delta = format_delta(cell.delta, percent=percent)
-    return _stacked([" ".join(part for part in parts if part), *[delta] * bool(delta)])
-
-
-def _average(row: Row) -> Text:
-    delta = format_delta(row.average_delta, percent=True)
-    return _stacked([format_score(row.average, percent=True), *[delta] * bool(delta)])
+    error = format_error(cell, column, kind)
+    is_wide = error.startswith("[")
+    parts = (
+        format_value(cell, column, kind) + dagger(cell),
+        "" if is_wide else error,
+        f"[{numbers}]" if numbers else "",
+    )
+    delta = format_delta(cell.delta, percent=column.unit_interval)
+    style = {"best": "bold", "second": "underline", None: ""}[rank_of(cell)]
+    below = [text for text in (error if is_wide else "", delta) if text]
+    return _stacked([" ".join(part for part in parts if part), *below], style)

@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
-from suite.records import Cell, Column
+from typing import Literal
+
+from suite.records import Cell, Column, Estimate, Row
 
 MISSING = "–"
+
+RowKind = Literal["scores", "delta", "recovered", "published"]
+Rank = Literal["best", "second"]
+
+# The average beside the tasks: only 0-1 metrics are averaged, so it is always in percent.
+AVERAGE = Column(
+    label="Average",
+    task="",
+    metric="",
+    filter="",
+    higher_is_better=None,
+    unit_interval=True,
+    num_items=None,
+    num_fewshot=None,
+    version="",
+)
 
 
 def format_score(value: float | None, *, percent: bool) -> str:
@@ -33,25 +51,48 @@ def format_delta(delta: float | None, *, percent: bool) -> str:
     return f"+{text}" if float(text.replace("−", "-")) > 0 else text
 
 
-def format_cell(cell: Cell, column: Column) -> str:
-    """One cell on one line: `45.3 ±1.2 (+0.7)`, or a dash."""
-    percent = column.unit_interval
-    return join_score(
-        format_score(cell.value, percent=percent),
-        format_stderr(cell.stderr, percent=percent),
-        format_delta(cell.delta, percent=percent),
-    )
+def format_interval(estimate: Estimate | None, *, percent: bool, signed: bool = False) -> str:
+    """An interval as `[43.1, 47.5]`, nothing where there is none."""
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return ""
+    show = format_delta if signed else format_score
+    return f"[{show(estimate.low, percent=percent)}, {show(estimate.high, percent=percent)}]"
 
 
-def format_average(average: float | None, delta: float | None) -> str:
-    """An average on one line; only 0-1 metrics are averaged, so it is always in percent."""
-    score = format_score(average, percent=True)
-    return join_score(score, "", format_delta(delta, percent=True))
+def format_value(cell: Cell, column: Column, kind: RowKind = "scores") -> str:
+    """The number of a cell: a score, a difference with its sign, or a share in percent."""
+    if kind == "recovered":
+        text = format_score(cell.value, percent=True)
+        return text if cell.value is None else f"{text} %"
+    if kind == "delta":
+        return format_delta(cell.value, percent=column.unit_interval) or MISSING
+    return format_score(cell.value, percent=column.unit_interval)
 
 
-def join_score(score: str, stderr: str, delta: str) -> str:
-    """Score, standard error and difference with the empty parts left out."""
-    return " ".join(part for part in (score, stderr, f"({delta})" if delta else "") if part)
+def format_error(cell: Cell, column: Column, kind: RowKind = "scores") -> str:
+    """What is printed in small type beside a number: its standard error, else its interval."""
+    if cell.value is None:
+        return ""
+    if kind == "scores" and cell.stderr is not None:
+        return format_stderr(cell.stderr, percent=column.unit_interval)
+    estimate = cell.evidence.estimate if cell.evidence else None
+    percent = column.unit_interval or kind == "recovered"
+    return format_interval(estimate, percent=percent, signed=kind == "delta")
+
+
+def average_cell(row: Row) -> Cell:
+    """A row's average as a cell of the column `AVERAGE`."""
+    return Cell(value=row.average, delta=row.average_delta, evidence=row.average_evidence)
+
+
+def rank_of(cell: Cell) -> Rank | None:
+    """`best` or `second` where the tests allow to say so."""
+    return cell.evidence.rank if cell.evidence else None
+
+
+def dagger(cell: Cell) -> str:
+    """`†` where the difference from the reference row is significant."""
+    return "†" if cell.evidence and cell.evidence.is_significant else ""
 
 
 def arrow(column: Column) -> str:

@@ -5,20 +5,39 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from markupsafe import Markup, escape
+
 from suite.records import Cell, Column, Row, Sample, Table
 from suite.report.formatting import (
+    AVERAGE,
     MISSING,
+    RowKind,
+    average_cell,
+    dagger,
     filter_text,
     format_delta,
-    format_score,
-    format_stderr,
+    format_error,
+    format_interval,
+    format_value,
     heading,
     metric_text,
     one_line,
+    rank_of,
     size_text,
 )
 from suite.report.notes import footnotes, legend, marks
 from suite.report.page import render_page
+from suite.report.page_data import PageDetails
+from suite.report.page_json import MAX_BYTES, cut, flips_json
+from suite.report.page_views import DetailsView, details_view
+from suite.report.sections import blocks
+
+# Of the page's bytes, what items shown without a comparison may take.
+SAMPLE_BYTES = 4_000_000
+# What follows from how many flips found room: a few digits in a sentence.
+SLACK_BYTES = 1_000
+
+KIND_NAMES = {"delta": "difference", "recovered": "recovered", "published": "published"}
 
 
 @dataclass(frozen=True)
@@ -26,6 +45,7 @@ class ColumnView:
     """A heading, the small lines below it, and whether a first click sorts high scores first."""
 
     heading: str
+    label: str
     lines: tuple[str, ...]
     more_first: bool
 
@@ -35,20 +55,32 @@ class CellView:
     """The texts of one cell; `sort_key` is the unrounded value, None where it is missing."""
 
     score: str
-    stderr: str
+    error: str
+    interval: str
     delta: str
+    dagger: str
+    rank: str
     sort_key: str | None
     marks: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class RowView:
-    """One model's line of the page."""
+    """One line of the table; `kind` is "" for a model's own scores."""
 
     name: str
     weights: str
     is_reference: bool
+    kind: str
     cells: tuple[CellView, ...]
+
+
+@dataclass(frozen=True)
+class BlockView:
+    """The rows of one section; `section` is "" in a table without sections."""
+
+    section: str
+    rows: tuple[RowView, ...]
 
 
 @dataclass(frozen=True)
@@ -78,25 +110,64 @@ class ColumnSamples:
     num_shown: int
 
 
-def render_html(table: Table, samples: Sequence[Sample], *, max_samples: int = 20) -> str:
-    """The whole page, with at most `max_samples` items for each task and model."""
+def render_html(
+    table: Table,
+    samples: Sequence[Sample],
+    *,
+    details: PageDetails | None = None,
+    max_samples: int = 20,
+) -> str:
+    """The whole page, with at most `max_samples` items for each task and model.
+
+    With `details` it has a page for each task, the items that flip between two models, figures and
+    provenance, and takes at most `MAX_BYTES`: items give way.
+    """
+    shown = _samples(table, samples, _fitting(samples, max_samples))
+    if details is None:
+        return _render(table, shown, None, "")
+    view = details_view(table, details)
+    if not details.flips:
+        return _render(table, shown, view, "")
+    without = len(_render(table, shown, view, "").encode("utf-8", "backslashreplace"))
+    data = flips_json(table, details.flips, MAX_BYTES - SLACK_BYTES - without)
+    return _render(table, shown, view.with_flips(data.num_shown, data.num_flips), data.text)
+
+
+def _render(
+    table: Table, samples: Sequence[ColumnSamples], details: DetailsView | None, flips: str
+) -> str:
+    numbered = footnotes(table)
     return render_page(
         "index.html.j2",
-        styles=["style.css"],
+        styles=["style.css", "details.css"] if details else ["style.css"],
         script="sort.js",
+        more_scripts=["details.js"] if details else [],
         table=table,
         columns=_columns(table),
-        rows=[_row(table, row, footnotes(table)) for row in table.rows],
+        blocks=[
+            BlockView(section, tuple(_row(table, row, numbered) for row in rows))
+            for section, rows in blocks(table)
+        ],
+        num_models=_num_models(table),
         legend=legend(table),
-        footnotes=footnotes(table),
-        samples=_samples(table, samples, max_samples),
+        footnotes=numbered,
+        samples=samples,
+        details=details,
+        flips=Markup(flips),
     )
+
+
+def _num_models(table: Table) -> int:
+    """The models of a table; a row named `model: …` says more about one that has its own row."""
+    names = {row.model.name for row in table.rows}
+    return len([name for name in names if name.rpartition(": ")[0] not in names])
 
 
 def _columns(table: Table) -> list[ColumnView]:
     views = [
         ColumnView(
             heading=one_line(heading(column)),
+            label=one_line(column.label),
             lines=tuple(
                 one_line(line(column))
                 for line in (metric_text, filter_text, size_text)
@@ -106,36 +177,66 @@ def _columns(table: Table) -> list[ColumnView]:
         )
         for column in table.columns
     ]
-    return views + [ColumnView("Average", ("%",), more_first=True)] * bool(table.average_columns)
+    average = ColumnView("Average", "Average", ("%",), more_first=True)
+    return views + [average] * bool(table.average_columns)
 
 
 def _row(table: Table, row: Row, numbered: tuple[str, ...]) -> RowView:
     cells = [
-        _cell(cell, column, numbered) for cell, column in zip(row.cells, table.columns, strict=True)
+        _cell(cell, column, row.kind, marks(cell, numbered))
+        for cell, column in zip(row.cells, table.columns, strict=True)
     ]
     if table.average_columns:
-        average = Cell(value=row.average, delta=row.average_delta)
-        cells.append(_cell_view(average, percent=True, numbered=()))
+        cells.append(_cell(average_cell(row), AVERAGE, row.kind, ()))
     return RowView(
         name=one_line(row.model.name),
         weights=one_line(row.model.weights),
-        is_reference=row.model.is_reference,
+        is_reference=row.model.is_reference and row.kind == "scores",
+        kind=KIND_NAMES.get(row.kind, ""),
         cells=tuple(cells),
     )
 
 
-def _cell(cell: Cell, column: Column, numbered: tuple[str, ...]) -> CellView:
-    return _cell_view(cell, percent=column.unit_interval, numbered=numbered)
-
-
-def _cell_view(cell: Cell, *, percent: bool, numbered: tuple[str, ...]) -> CellView:
+def _cell(cell: Cell, column: Column, kind: RowKind, numbers: tuple[int, ...]) -> CellView:
     return CellView(
-        score=format_score(cell.value, percent=percent),
-        stderr=format_stderr(cell.stderr, percent=percent),
-        delta=format_delta(cell.delta, percent=percent),
+        score=format_value(cell, column, kind),
+        error=format_error(cell, column, kind),
+        interval=_interval(cell, column, kind),
+        delta=format_delta(cell.delta, percent=column.unit_interval) if kind == "scores" else "",
+        dagger=dagger(cell),
+        rank=rank_of(cell) or "",
         sort_key=None if cell.value is None else repr(cell.value),
-        marks=marks(cell, numbered),
+        marks=numbers,
     )
+
+
+def _interval(cell: Cell, column: Column, kind: RowKind) -> str:
+    """The interval of a score, where it is not in the place of the standard error already."""
+    if kind != "scores" or cell.stderr is None or cell.evidence is None:
+        return ""
+    return format_interval(cell.evidence.estimate, percent=column.unit_interval)
+
+
+def _fitting(samples: Sequence[Sample], max_samples: int) -> int:
+    """The most items for each task and model, up to `max_samples`, that `SAMPLE_BYTES` hold."""
+    sizes = [0] * max_samples
+    seen: dict[tuple[str, str], int] = {}
+    for sample in samples:
+        place = seen.get((sample.column, sample.model), 0)
+        seen[sample.column, sample.model] = place + 1
+        if place < max_samples:
+            texts = (cut(sample.prompt), cut(sample.target), cut(sample.answer))
+            sizes[place] += 300 + sum(_num_bytes(text) for text in texts)
+    total = 0
+    for number, size in enumerate(sizes):
+        total += size
+        if total > SAMPLE_BYTES:
+            return number
+    return max_samples
+
+
+def _num_bytes(text: str) -> int:
+    return len(str(escape(text)).encode("utf-8", "backslashreplace"))
 
 
 def _samples(table: Table, samples: Sequence[Sample], max_samples: int) -> list[ColumnSamples]:
@@ -148,9 +249,9 @@ def _samples(table: Table, samples: Sequence[Sample], max_samples: int) -> list[
     columns = []
     for column in table.columns:
         models = tuple(
-            ModelSamples(one_line(row.model.name), tuple(views))
-            for row in table.rows
-            if (views := shown.get((column.label, row.model.name)))
+            ModelSamples(one_line(name), tuple(views))
+            for name in dict.fromkeys(row.model.name for row in table.rows)
+            if (views := shown.get((column.label, name)))
         )
         if models:
             count = sum(len(model.samples) for model in models)
@@ -160,8 +261,8 @@ def _samples(table: Table, samples: Sequence[Sample], max_samples: int) -> list[
 
 def _sample(sample: Sample) -> SampleView:
     return SampleView(
-        prompt=sample.prompt,
-        target=sample.target,
-        answer=sample.answer,
+        prompt=cut(sample.prompt),
+        target=cut(sample.target),
+        answer=cut(sample.answer),
         score=MISSING if sample.score is None else f"{sample.score:g}",
     )

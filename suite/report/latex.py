@@ -13,20 +13,30 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from suite.records import Cell, Column, Row, Table
 from suite.report.formatting import (
+    AVERAGE,
+    RowKind,
+    average_cell,
+    dagger,
     filter_text,
     format_delta,
-    format_score,
-    format_stderr,
+    format_error,
+    format_value,
     heading,
     metric_text,
     one_line,
+    rank_of,
     size_text,
 )
 from suite.report.notes import footnotes, legend, marks, provenance_lines
+from suite.report.sections import blocks
 
 # More columns than this would be shrunk below what can be read in a text column, so they go into
 # further panels below the first.
 COLUMNS_PER_PANEL = 6
+# Longer descriptions of weights are broken into lines.
+MAX_WEIGHTS_LENGTH = 44
+# Characters of notes on tests that still fit below a table on its page.
+MAX_NOTES_LENGTH = 900
 
 ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -56,6 +66,10 @@ ESCAPES = {
     "·": r"$\cdot$",
     "°": r"$^\circ$",
     "µ": r"$\mu$",
+    "†": r"\dag{}",
+    "Δ": r"$\Delta$",
+    "▲": r"$\bigtriangleup$",
+    "▼": r"$\bigtriangledown$",
     "≤": r"$\le$",
     "≥": r"$\ge$",
     "≈": r"$\approx$",
@@ -81,27 +95,30 @@ PRINTABLE_LETTERS = frozenset(chr(code) for code in range(0xC0, 0x100)) - frozen
 
 @dataclass(frozen=True)
 class Panel:
-    """One block of columns: its headings, the small lines below them, and the models."""
+    """One block of columns: its headings, the small lines below them, and the models by section."""
 
     headings: tuple[str, ...]
     details: tuple[tuple[str, ...], ...]
-    models: tuple[ModelLines, ...]
+    blocks: tuple[tuple[str, tuple[ModelLines, ...]], ...]
 
 
 @dataclass(frozen=True)
 class ModelLines:
-    """A model's name and scores, and below them in small type its weights and differences."""
+    """A model's name and scores, and below them in small type its weights and differences.
+
+    `small` is empty where there is nothing to print below.
+    """
 
     name: str
-    weights: str
     scores: tuple[str, ...]
-    deltas: tuple[str, ...]
+    small: tuple[str, ...]
 
 
 def render_latex(table: Table) -> str:
     """A `table` environment to include in a paper; its first line names the packages it needs."""
     numbered = footnotes(table)
-    template = _environment().get_template("table.tex.j2")
+    length = sum(map(len, (*numbered, *table.notes)))
+    template = environment().get_template("table.tex.j2")
     return template.render(
         caption=escape_latex(table.title),
         name=re.sub(r"[^a-z0-9]+", "-", table.title.lower()).strip("-"),
@@ -109,8 +126,14 @@ def render_latex(table: Table) -> str:
         legend=escape_latex(" ".join(legend(table)), breakable=True),
         footnotes=[escape_latex(note, breakable=True) for note in numbered],
         notes=[escape_latex(note, breakable=True) for note in table.notes],
+        notes_follow=any(row.average_evidence or _has_evidence(row) for row in table.rows)
+        and length > MAX_NOTES_LENGTH,
         provenance=escape_latex(" · ".join(provenance_lines(table)), breakable=True),
     )
+
+
+def _has_evidence(row: Row) -> bool:
+    return any(cell.evidence for cell in row.cells)
 
 
 def standalone(tex: str) -> str:
@@ -148,7 +171,7 @@ def _escape_character(character: str) -> str:
     return "".join(ESCAPES.get(part, part) for part in plain) or "?"
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
     """Templates with delimiters that do not collide with LaTeX's braces and comments."""
     return Environment(
         loader=PackageLoader("suite.report", "latex"),
@@ -191,7 +214,13 @@ def _panel(table: Table, indices: Sequence[int], numbered: tuple[str, ...]) -> P
             [escape_latex(heading(column)) for column in columns] + ["Average"] * average
         ),
         details=tuple(tuple(escape_latex(text) for text in line) for line in details),
-        models=tuple(_model_lines(table, row, indices, numbered) for row in table.rows),
+        blocks=tuple(
+            (
+                escape_latex(section),
+                tuple(_model_lines(table, row, indices, numbered) for row in rows),
+            )
+            for section, rows in blocks(table)
+        ),
     )
 
 
@@ -200,31 +229,42 @@ def _model_lines(
 ) -> ModelLines:
     scores, deltas = [], []
     for index in indices:
-        if index < len(table.columns):
-            column, cell = table.columns[index], row.cells[index]
-            scores.append(_score(cell, column, numbered))
-            deltas.append(_delta(cell.delta, percent=column.unit_interval))
-        else:
-            scores.append(escape_latex(format_score(row.average, percent=True)))
-            deltas.append(_delta(row.average_delta, percent=True))
+        is_task = index < len(table.columns)
+        column = table.columns[index] if is_task else AVERAGE
+        cell = row.cells[index] if is_task else average_cell(row)
+        # An interval is wide, so it stands below; a standard error fits beside its score.
+        is_wide = row.kind != "scores" or cell.stderr is None
+        error = _error(cell, column, row.kind)
+        scores.append(_score(cell, column, row.kind, "" if is_wide else error, numbered))
+        delta = escape_latex(format_delta(cell.delta, percent=column.unit_interval))
+        below = (error if is_wide else "", delta.replace("+", "$+$", 1))
+        deltas.append(" ".join(text for text in below if text))
     weights = f"{row.model.weights}, reference" if row.model.is_reference else row.model.weights
+    small = (_wrapped(weights), *deltas)
     return ModelLines(
         name=escape_latex(row.model.name),
-        weights=escape_latex(weights),
         scores=tuple(scores),
-        deltas=tuple(deltas),
+        small=small if any(small) else (),
     )
 
 
-def _score(cell: Cell, column: Column, numbered: tuple[str, ...]) -> str:
-    percent = column.unit_interval
-    text = escape_latex(format_score(cell.value, percent=percent))
-    if cell.stderr is not None:
-        error = escape_latex(format_stderr(cell.stderr, percent=percent))
-        text += rf"\,{{\scriptsize {error}}}"
-    numbers = ",".join(str(number) for number in marks(cell, numbered))
-    return text + (rf"\textsuperscript{{{numbers}}}" if numbers else "")
+def _wrapped(text: str) -> str:
+    """A description in lines of its own where it would make the first column too wide."""
+    if len(text) <= MAX_WEIGHTS_LENGTH:
+        return escape_latex(text)
+    return rf"\parbox[t]{{22em}}{{\raggedright {escape_latex(text, breakable=True)}\strut}}"
 
 
-def _delta(delta: float | None, *, percent: bool) -> str:
-    return escape_latex(format_delta(delta, percent=percent)).replace("+", "$+$", 1)
+def _score(cell: Cell, column: Column, kind: RowKind, error: str, numbered: tuple[str, ...]) -> str:
+    text = escape_latex(format_value(cell, column, kind))
+    text = text.replace("+", "$+$", 1) if kind == "delta" else text
+    command = {"best": r"\textbf", "second": r"\underline", None: ""}[rank_of(cell)]
+    text = f"{command}{{{text}}}" if command else text
+    text += rf"\,{{\scriptsize {error}}}" if error else ""
+    signs = [r"\dag"] * bool(dagger(cell)) + [str(number) for number in marks(cell, numbered)]
+    return text + (rf"\textsuperscript{{{','.join(signs)}}}" if signs else "")
+
+
+def _error(cell: Cell, column: Column, kind: RowKind) -> str:
+    text = escape_latex(format_error(cell, column, kind))
+    return text.replace("+", "$+$")

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import re
 
-from suite.records import ModelRow, Row, Table
+from suite.records import Cell, Column, ModelRow, Row, Table
 from suite.report.formatting import (
+    AVERAGE,
+    RowKind,
+    average_cell,
+    dagger,
     filter_text,
-    format_average,
-    format_cell,
+    format_delta,
+    format_error,
+    format_value,
     heading,
     metric_text,
     one_line,
+    rank_of,
     size_text,
 )
 from suite.report.notes import footnotes, legend, marks
+from suite.report.sections import blocks
 
 
 def render_markdown(table: Table) -> str:
@@ -53,17 +60,39 @@ def _table_lines(table: Table, numbered: tuple[str, ...]) -> list[str]:
         header.append("<br>".join(escape_markdown(part) for part in parts if part))
     header += ["Average<br>%"] if table.average_columns else []
     ruler = ["---", "---"] + ["---:"] * (len(header) - 2)
-    return [_line(header), _line(ruler), *(_line(_row(table, row, numbered)) for row in table.rows)]
+    lines = [_line(header), _line(ruler)]
+    for section, rows in blocks(table):
+        empty = [""] * (len(header) - 1)
+        lines += [_line([f"*{escape_markdown(section)}*", *empty])] if section else []
+        lines += [_line(_row(table, row, numbered)) for row in rows]
+    return lines
 
 
 def _row(table: Table, row: Row, numbered: tuple[str, ...]) -> list[str]:
     texts = [_model(row.model), escape_markdown(row.model.weights)]
     for column, cell in zip(table.columns, row.cells, strict=True):
         mark = ", ".join(str(number) for number in marks(cell, numbered))
-        texts.append(format_cell(cell, column) + (f" <sup>{mark}</sup>" if mark else ""))
+        texts.append(_cell(cell, column, row.kind) + (f" <sup>{mark}</sup>" if mark else ""))
     if table.average_columns:
-        texts.append(format_average(row.average, row.average_delta))
+        texts.append(_cell(average_cell(row), AVERAGE, row.kind))
     return texts
+
+
+def _cell(cell: Cell, column: Column, kind: RowKind) -> str:
+    """One cell on one line: `**45.3**† <sub>±1.2</sub> (+0.7)`, or a dash."""
+    start, end = {"best": ("**", "**"), "second": ("<ins>", "</ins>"), None: ("", "")}[
+        rank_of(cell)
+    ]
+    error = format_error(cell, column, kind)
+    if cell.evidence and error:
+        error = f"<sub>{error}</sub>"
+    delta = format_delta(cell.delta, percent=column.unit_interval)
+    parts = [
+        f"{start}{format_value(cell, column, kind)}{end}{dagger(cell)}",
+        error,
+        f"({delta})" if delta else "",
+    ]
+    return " ".join(part for part in parts if part)
 
 
 def _model(model: ModelRow) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from suite.records import Cell, Table
+from suite.report.formatting import average_cell
 
 
 def cell_notes(cell: Cell) -> tuple[str, ...]:
@@ -43,13 +44,20 @@ def legend(table: Table) -> tuple[str, ...]:
         lines.append("Columns marked % are in percent.")
     if any(cell.stderr is not None for row in table.rows for cell in row.cells):
         lines.append("± is one standard error.")
+    level = _bracket_level(table)
+    if level is not None:
+        lines.append(f"Brackets hold a {level:.4g} % interval.")
     reference = reference_name(table)
-    if reference is not None:
+    if any(row.kind == "delta" for row in table.rows):
+        lines.append("Rows of signed numbers are differences, in the column's unit.")
+    elif reference is not None and _has_deltas(table):
         lines.append(f"Signed numbers are differences from {reference}, in the column's unit.")
     if table.average_columns:
         lines.append(f"Average is the unweighted mean of {_averaged(table)}.")
     if any(column.version for column in table.columns):
         lines.append(f"Task versions: {_versions(table)}.")
+    if any(column.protocol for column in table.columns) and "Protocol" not in table.provenance:
+        lines.append(f"Protocol: {_protocols(table)}.")
     return tuple(lines)
 
 
@@ -73,3 +81,34 @@ def _versions(table: Table) -> str:
         if column.version:
             labels.setdefault(column.version, []).append(column.label)
     return "; ".join(f"{version} for {', '.join(names)}" for version, names in labels.items())
+
+
+def _bracket_level(table: Table) -> float | None:
+    """Coverage, in percent, of the intervals printed in the place of standard errors."""
+    cells = [(cell, row.kind) for row in table.rows for cell in (*row.cells, average_cell(row))]
+    levels = [
+        cell.evidence.estimate.level
+        for cell, kind in cells
+        if cell.evidence
+        and cell.evidence.estimate
+        and cell.evidence.estimate.low is not None
+        and (cell.stderr is None or kind != "scores")
+    ]
+    return 100 * levels[0] if levels else None
+
+
+def _has_deltas(table: Table) -> bool:
+    """Whether cells show differences; in a table of one model there are none to show."""
+    others = [row for row in table.rows if not row.model.is_reference]
+    has_evidence = any(cell.evidence for row in others for cell in row.cells)
+    return not has_evidence or any(cell.delta is not None for row in others for cell in row.cells)
+
+
+def _protocols(table: Table) -> str:
+    """How prompts were tokenised, by column where that is not the same everywhere."""
+    labels: dict[str, list[str]] = {}
+    for column in table.columns:
+        labels.setdefault(column.protocol or "unknown", []).append(column.label)
+    if len(labels) == 1:
+        return next(iter(labels))
+    return "; ".join(f"{protocol} for {', '.join(names)}" for protocol, names in labels.items())

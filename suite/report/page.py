@@ -14,14 +14,22 @@ from markupsafe import Markup
 from suite.report.formatting import one_line
 
 
-def render_page(template: str, *, styles: Sequence[str], script: str, **values: Any) -> str:
+def render_page(
+    template: str,
+    *,
+    styles: Sequence[str],
+    script: str,
+    more_scripts: Sequence[str] = (),
+    **values: Any,
+) -> str:
     """Render a page with the named files of the folder `html` written into it.
 
     The page's policy allows only its own script, by hash, so text that slipped through the
     escaping still could not run or load anything.
     """
     folder = files("suite.report") / "html"
-    code = (folder / script).read_text(encoding="utf-8")
+    scripts = [(folder / name).read_text(encoding="utf-8") for name in (script, *more_scripts)]
+    code = "\n".join(scripts)
     rules = [(folder / name).read_text(encoding="utf-8") for name in styles]
     digest = hashlib.sha256(code.encode()).digest()
     environment = Environment(

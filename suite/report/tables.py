@@ -20,6 +20,7 @@ from suite.records import (
     RunRecord,
     Table,
 )
+from suite.results.scores import pick_score as pick_score
 
 ValueT = TypeVar("ValueT")
 
@@ -152,20 +153,14 @@ def _column(spec: ColumnSpec, runs: Sequence[RunRecord]) -> Column:
         num_items=_common([run.task.num_items for run in runs]),
         num_fewshot=_common([run.task.num_fewshot for run in runs]),
         version=_common([run.task.version for run in runs]) or "",
+        protocol=_common([protocol_of(run) for run in runs]) or "",
     )
 
 
-def pick_score(run: RunRecord, wanted: str | None) -> MetricScore | None:
-    """The score a column asks for, None where the task has no such metric."""
-    if wanted is None:
-        return run.task.scores[0] if run.task.scores else None
-    metric, _, filter_name = wanted.partition(",")
-    fits = (
-        score
-        for score in run.task.scores
-        if score.metric == metric and filter_name in {"", score.filter}
-    )
-    return next(fits, None)
+def protocol_of(run: RunRecord) -> str:
+    """How a run's prompts were tokenised, "" where that is not known."""
+    found = run.conditions.get("protocol") or run.identity.get("protocol")
+    return found if isinstance(found, str) else ""
 
 
 def _score(run: RunRecord, metric: str, filter_name: str) -> MetricScore | None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import re
-import shutil
-import subprocess
-from html import unescape
 from typing import Any
 
 import pytest
+from browser import FLAGS as FLAGS
+from browser import look_at
 
 from suite.records import Sample, Table
 from suite.report.html_page import render_html
@@ -20,83 +17,37 @@ ATTACK = (
     "<script>document.title='taken over'</script><img src=x onerror=\"document.title='taken'\">"
 )
 
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--allow-file-access-from-files",
-    "--virtual-time-budget=5000",
-)
-
-# A browser window has a least width, a frame has not. Its results are written into the page
-# around it, because that is what the browser prints.
-AROUND = """<!DOCTYPE html><title>around</title><body><script>
-const results = {};
-const widths = [390, 1280];
-for (const width of widths) {
-  const frame = document.createElement("iframe");
-  frame.width = width;
-  frame.height = 900;
-  frame.src = "index.html";
-  frame.onload = () => {
-    const page = frame.contentDocument;
-    const box = page.querySelector(".table-box");
-    const order = () => [...page.querySelectorAll("tbody th")].map((th) => th.dataset.value);
-    const heading = page.querySelectorAll("thead th")[2];
-    page.querySelectorAll("details").forEach((details) => { details.open = true; });
-    const result = {
-      title: page.title,
-      pageWidth: page.documentElement.scrollWidth,
-      tableScrolls: box.scrollWidth > box.clientWidth,
-      before: order(),
-      orders: [],
-    };
-    for (let click = 0; click < 2; click++) {
-      heading.querySelector("button").click();
-      result.orders.push([heading.getAttribute("aria-sort"), order()]);
-    }
-    results[width] = result;
-    if (Object.keys(results).length === widths.length) {
-      const output = document.createElement("pre");
-      output.textContent = JSON.stringify(results);
-      document.body.append(output);
-    }
+LOOK = """
+function look(page) {
+  const box = page.querySelector(".table-box");
+  const order = () => [...page.querySelectorAll("tbody th")].map((th) => th.dataset.value);
+  const heading = page.querySelectorAll("thead th")[2];
+  page.querySelectorAll("details").forEach((details) => { details.open = true; });
+  const result = {
+    title: page.title,
+    pageWidth: page.documentElement.scrollWidth,
+    tableScrolls: box.scrollWidth > box.clientWidth,
+    before: order(),
+    orders: [],
   };
-  document.body.append(frame);
+  for (let click = 0; click < 2; click++) {
+    heading.querySelector("button").click();
+    result.orders.push([heading.getAttribute("aria-sort"), order()]);
+  }
+  return result;
 }
-</script></body>"""
+"""
 
 
 @pytest.fixture(scope="module")
 def seen(small_table: Table, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the browser found in the page at each width."""
-    browser = shutil.which("chromium") or shutil.which("chromium-browser")
-    if browser is None:
-        pytest.skip("Chromium is not installed; apt-get install chromium")
-    folder = tmp_path_factory.mktemp("page")
     samples = [
         Sample(row.model.name, "arc_easy", f"{ATTACK} {'x' * 500}", ATTACK, ATTACK, 1.0)
         for row in small_table.rows
     ]
-    (folder / "index.html").write_text(render_html(small_table, samples), encoding="utf-8")
-    (folder / "around.html").write_text(AROUND, encoding="utf-8")
-    profile = f"--user-data-dir={folder / 'profile'}"
-    done = subprocess.run(
-        [browser, *FLAGS, profile, "--dump-dom", (folder / "around.html").as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    found = re.search(r"<pre>(.*)</pre>", done.stdout, flags=re.DOTALL)
-    assert found, done.stderr[-2000:]
-    content: dict[str, Any] = json.loads(unescape(found[1]))
-    return content
+    page = render_html(small_table, samples)
+    return look_at(page, tmp_path_factory.mktemp("page"), LOOK, (390, 1280))[0]
 
 
 @pytest.mark.parametrize("width", [390, 1280])

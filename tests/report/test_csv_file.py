@@ -30,9 +30,22 @@ def test_lines_follow_the_table_and_say_how_the_score_was_measured(small_table: 
     assert [(line["model"], line["label"]) for line in lines] == [
         (row.model.name, label) for row in small_table.rows for label in labels
     ]
-    first = ("teacher", "bfloat16", "gsm8k", "word_problems", "exact_match", "strict-match")
-    others = ("0.25", "0.02", "", "100", "5", "3.0", "0", "")
-    assert lines[1] == dict(zip(HEADER, (*first, *others), strict=True))
+    known = {
+        "kind": "scores",
+        "model": "teacher",
+        "weights": "bfloat16",
+        "task": "gsm8k",
+        "label": "word_problems",
+        "metric": "exact_match",
+        "filter": "strict-match",
+        "value": "0.25",
+        "stderr": "0.02",
+        "n": "100",
+        "shots": "5",
+        "version": "3.0",
+        "truncated": "0",
+    }
+    assert lines[1] == dict.fromkeys(HEADER, "") | known
 
 
 def test_averages_are_lines_without_a_task(small_table: Table) -> None:
@@ -44,6 +57,7 @@ def test_averages_are_lines_without_a_task(small_table: Table) -> None:
         small_table.rows[2].average_delta,
     )
     assert known == {
+        "kind": "scores",
         "model": "teacher-Q4",
         "weights": "Q4_1, dequantised to bfloat16",
         "label": "average",

@@ -54,7 +54,7 @@ def test_a_format_that_cannot_be_made_leaves_the_earlier_report(
 ) -> None:
     write_report(small_table, [], (), [], tmp_path)
 
-    def broken(*_: object) -> str:
+    def broken(*_: object, **__: object) -> str:
         raise ValueError("a bug")
 
     monkeypatch.setattr(write, "render_html", broken)
