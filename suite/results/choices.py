@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,11 +25,14 @@ class Choices:
         keys: `[n]` bytes, unique and sorted, as in `ItemScores`.
         log_likelihoods: One float64 array an item, one value an option, in nats.
         correct: int64 `[n]`, the right option's number; -1 where it is not known.
+        num_unusable: Further items that are left out, since a likelihood is no number or all are
+            minus infinity.
     """
 
     keys: NDArray[np.bytes_]
     log_likelihoods: tuple[NDArray[np.float64], ...]
     correct: NDArray[np.int64]
+    num_unusable: int = 0
 
 
 def read_choices(record: RunRecord, filter_name: str) -> Choices | None:
@@ -41,12 +45,15 @@ def read_choices(record: RunRecord, filter_name: str) -> Choices | None:
     keys: list[bytes] = []
     likelihoods: list[NDArray[np.float64]] = []
     correct: list[int] = []
+    num_unusable = 0
     for file in files:
         found = list(file.read(partial(_read, file), filter_name))
         # Equal items are numbered, so all of them count for the keys.
         names = item_keys(record, files, file.task, [item for item, *_ in found])
         for key, (_, options, right) in zip(names, found, strict=True):
-            if options is not None:
+            if options is not None and not _are_usable(options):
+                num_unusable += 1
+            elif options is not None:
                 keys.append(key)
                 likelihoods.append(np.array(options))
                 correct.append(right)
@@ -58,7 +65,12 @@ def read_choices(record: RunRecord, filter_name: str) -> Choices | None:
         keys=sorted_keys[order],
         log_likelihoods=tuple(likelihoods[position] for position in order),
         correct=np.array(correct, dtype=np.int64)[order],
+        num_unusable=num_unusable,
     )
+
+
+def _are_usable(likelihoods: Sequence[float]) -> bool:
+    return not any(math.isnan(x) for x in likelihoods) and math.isfinite(max(likelihoods))
 
 
 def _read(file: SamplesFile, line: Line) -> tuple[tuple[str, int], list[float] | None, int]:

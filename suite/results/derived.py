@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from suite.errors import RecordError
 from suite.records import MetricScore
+from suite.results.chosen import LENGTHS, chosen_option
+from suite.results.numbers import number
 
 # How far the mean over items may be from the reported value: sums in another order.
 TOLERANCE = 1e-9
@@ -36,12 +38,6 @@ class Item:
     value: float | None
 
 
-# Metrics that choose by likelihood per unit of an option's length.
-_LENGTHS: dict[str, Callable[[str], int]] = {
-    "acc_norm": len,
-    "acc_bytes": lambda option: len(option.encode()),
-}
-
 # By task, position in the task, and lm-eval's hash of the item.
 Items = dict[tuple[str, int, str], Item]
 
@@ -55,8 +51,8 @@ def item_of(sample: dict[str, Any], metric: str, delimiter: str) -> Item:
         delimiter: What stands between prompt and option; it is no part of an option's length.
     """
     value = sample.get(metric)
-    number = float(value) if isinstance(value, int | float) and math.isfinite(value) else None
-    return Item(_answer(sample, metric, delimiter), number)
+    known = number(value) if isinstance(value, int | float) else None
+    return Item(_answer(sample, metric, delimiter), known)
 
 
 def _answer(sample: dict[str, Any], metric: str, delimiter: str) -> str | None:
@@ -68,16 +64,10 @@ def _answer(sample: dict[str, Any], metric: str, delimiter: str) -> str | None:
     if len(options) == 1:
         return None
     # Where options stand in the prompts the continuations are all alike, and so are their lengths.
-    if metric in _LENGTHS and len(set(options)) == 1:
+    if metric in LENGTHS and len(set(options)) == 1:
         return None
-    length = _LENGTHS.get(metric, _one)
-    pairs = zip(options, sample["filtered_resps"], strict=True)
-    scores = [float(answer[0]) / max(length(option), 1) for option, answer in pairs]
-    return str(scores.index(max(scores)))
-
-
-def _one(option: str) -> int:
-    return 1
+    likelihoods = [float(answer[0]) for answer in sample["filtered_resps"]]
+    return str(chosen_option(likelihoods, options, metric))
 
 
 def majority_vote(members: Sequence[Items], ranking: Sequence[int]) -> list[float]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from suite.errors import ConfigError, RecordError
 from suite.records import RunRecord, Sample
 from suite.results.derived import Item, Items, item_of
+from suite.results.newest import newest_runs, with_distinct_names
 from suite.results.results_file import find_results_files, read_results, time_of
 from suite.results.run_records import records_of
 from suite.results.sample_lines import Line, item_hash
@@ -40,8 +41,9 @@ class LoadedRuns:
 def load_runs(paths: Sequence[Path], *, all_runs: bool = False) -> LoadedRuns:
     """The runs in results files and in all folders below the given ones.
 
-    A file that cannot be used is left out and noted. A file of lm-eval's gives one record for each
-    task and each group.
+    A file that cannot be used is left out and noted. Models of one name that were loaded with other
+    weights get other names; an older run that was measured otherwise than its newer one is noted. A
+    file of lm-eval's gives one record for each task and each group.
 
     Args:
         paths: Files and folders.
@@ -55,17 +57,20 @@ def load_runs(paths: Sequence[Path], *, all_runs: bool = False) -> LoadedRuns:
     notes: list[str] = []
     for file in dict.fromkeys(file for path in paths for file in _files_below(path)):
         try:
-            records = records_of(file, read_results(file))
+            read = records_of(file, read_results(file))
         except RecordError as error:
             notes.append(str(error))
         else:
-            found += ((time_of(file), record) for record in records)
+            notes += read.notes
+            found += ((time_of(file), record) for record in read.records)
     if not found:
         raise RecordError(notes[0] if notes else "no results file was named; name a folder")
     found.sort(key=lambda pair: pair[0])
-    newest = {(record.model, record.label): record for _, record in found}
-    kept = tuple(run for _, run in found if all_runs or newest[run.model, run.label] is run)
-    return LoadedRuns(kept, tuple(notes))
+    records = with_distinct_names([record for _, record in found])
+    if all_runs:
+        return LoadedRuns(records, tuple(notes))
+    kept, dropped = newest_runs(records)
+    return LoadedRuns(kept, (*notes, *dropped))
 
 
 def _files_below(path: Path) -> tuple[Path, ...]:
@@ -91,7 +96,7 @@ def load_results(folder: Path | str) -> tuple[RunRecord, ...]:
     for path in sorted(Path(folder).glob("*/results_*.json"), key=lambda path: path.name):
         data = read_results(path)
         if "suite" in data:
-            records += records_of(path, data)
+            records += records_of(path, data).records
     return tuple(records)
 
 

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 ResultT = TypeVar("ResultT")
 
 # Raised with every change of the tables below or of what the columns mean.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # How long a process waits for another one that writes.
 BUSY_SECONDS = 30.0
 # SQLite's own limit for one value.
@@ -371,7 +371,7 @@ def _single_tasks(record: RunRecord) -> tuple[RunRecord, ...]:
 
 
 def _state(record: RunRecord) -> str | None:
-    """Name, time and size of each file that may tell of a run's items; None where there is none."""
+    """What the system says of each file that may tell of a run's items; None without any."""
     if record.file is None:
         return None
     results = Path(record.file)
@@ -380,9 +380,11 @@ def _state(record: RunRecord) -> str | None:
     try:
         with os.scandir(results.parent) as files:
             for file in files:
-                if stamp in file.name and file.name.endswith((".json", ".jsonl")):
+                if stamp in file.name and file.name.endswith((".json", ".jsonl", ".jsonl.gz")):
                     seen = file.stat()
-                    facts.append((file.name, seen.st_mtime_ns, seen.st_size))
+                    # A copy may keep the time and size of another file, not these two.
+                    own = (seen.st_ctime_ns, seen.st_ino)
+                    facts.append((file.name, seen.st_mtime_ns, seen.st_size, *own))
     except OSError:
         return None
     return json.dumps(sorted(facts))

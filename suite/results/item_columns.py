@@ -30,6 +30,7 @@ def pack_table(table: ItemTable) -> bytes:
     columns += [("", "clusters", table.clusters)] if table.clusters is not None else []
     columns += [("metrics", name, values) for name, values in table.metrics.items()]
     columns += [("weights", name, values) for name, values in table.weights.items()]
+    columns += [("answers", name, values) for name, values in table.answers_by_length.items()]
     header = json.dumps(
         [(kind, name, values.dtype.str, len(values)) for kind, name, values in columns]
     ).encode()
@@ -48,7 +49,9 @@ def unpack_table(task: str, filter_name: str, packed: bytes) -> ItemTable:
         (length,) = _LENGTH.unpack_from(data)
         header = json.loads(data[_LENGTH.size : _LENGTH.size + length])
         offset = _LENGTH.size + length
-        columns: dict[str, dict[str, NDArray[Any]]] = {"": {}, "metrics": {}, "weights": {}}
+        columns: dict[str, dict[str, NDArray[Any]]] = {
+            kind: {} for kind in ("", "metrics", "weights", "answers")
+        }
         for kind, name, dtype, count in header:
             # A copy, because columns begin at odd places and callers may write to theirs.
             values = np.frombuffer(data, np.dtype(dtype), count, offset).copy()
@@ -59,6 +62,7 @@ def unpack_table(task: str, filter_name: str, packed: bytes) -> ItemTable:
             filter=filter_name,
             metrics=columns["metrics"],
             weights=columns["weights"],
+            answers_by_length=columns["answers"],
             **columns[""],
         )
     except (zlib.error, struct.error, ValueError, LookupError, TypeError) as error:

@@ -56,11 +56,3 @@ class ItemScores:
             weights=None if self.weights is None else self.weights[index],
             clusters=None if self.clusters is None else self.clusters[index],
         )
-
-
-def shared_items(first: ItemScores, second: ItemScores) -> tuple[ItemScores, ItemScores]:
-    """The items that both have, in the same order."""
-    _, left, right = np.intersect1d(
-        first.keys, second.keys, assume_unique=True, return_indices=True
-    )
-    return first.take(left), second.take(right)

@@ -18,6 +18,10 @@ def number(value: Any) -> float | None:
             value = float(wrapped.group(1) if wrapped else text)
         except ValueError:
             return {"True": 1.0, "False": 0.0}.get(wrapped.group(1) if wrapped else text)
-    if isinstance(value, int | float) and math.isfinite(value):
-        return float(value)
-    return None
+    if not isinstance(value, int | float):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None

@@ -14,7 +14,7 @@ from suite.errors import RecordError
 
 _STAMP = re.compile(r"_(\d{4}-\d{2}-\d{2}T\d{2}-\d{2}-\d{2}(?:\.\d+)?)$")
 # `results` is the first key that lm-eval writes; other JSON files are not read whole.
-_STARTS_WITH_RESULTS = re.compile(rb'\s*\{\s*"results"\s*:')
+_STARTS_WITH_RESULTS = re.compile(rb'(\xef\xbb\xbf)?\s*\{\s*"results"\s*:')
 
 
 def find_results_files(path: Path) -> tuple[Path, ...]:
@@ -71,13 +71,13 @@ def read_results(file: Path) -> Mapping[str, Any]:
 @lru_cache(maxsize=8)
 def _read(file: Path, mtime_ns: int, size: int) -> Mapping[str, Any]:
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise _unreadable(file, error) from error
     if not isinstance(data, dict) or "results" not in data:
         raise RecordError(f"{file}: not a results file of lm-eval (no key 'results')")
     results = data["results"]
-    if not isinstance(results, dict) or not all(isinstance(b, dict) for b in results.values()):
+    if not isinstance(results, dict) or not any(isinstance(b, dict) for b in results.values()):
         raise RecordError(
             f"{file}: not a results file of lm-eval ('results' does not hold one block a task)"
         )
@@ -111,15 +111,46 @@ def features_files(file: Path, tasks: Sequence[str]) -> dict[str, Path]:
 def _beside(file: Path, kind: str, task: str) -> Path | None:
     stamp = stamp_of(file)
     name = f"{kind}_{task}_{stamp}" if stamp else f"{kind}_{task}"
-    for suffix in (".jsonl", ".json"):
+    for suffix in (".jsonl", ".json", ".jsonl.gz"):
         path = file.with_name(name + suffix)
         if path.is_file():
             return path
-    if stamp:
-        return None
-    # The first versions wrote `results.json` and, beside it, `MODEL_ARGS_TASK.jsonl`.
-    older = file.parent.glob(f"*_{_literal(task)}.jsonl")
-    return min((p for p in older if kind == "samples"), key=lambda p: len(p.name), default=None)
+    return None if stamp or kind != "samples" else _of_first_versions(file, task)
+
+
+def _of_first_versions(file: Path, task: str) -> Path | None:
+    """The first versions wrote `results.json` and, beside it, `MODEL_ARGS_TASK.jsonl`.
+
+    Raises:
+        RecordError: Such files are there, and none is surely this run's.
+    """
+    data = read_results(file)
+    found = sorted(file.parent.glob(f"*_{_literal(task)}.jsonl"))
+    arguments = (data.get("config") or {}).get("model_args")
+    own = [path for path in found if _plain(path.stem) == _plain(f"{arguments}_{task}")]
+    if len(own) == 1:
+        return own[0]
+    # The name of a longer task may end like this one's.
+    longer = [f"_{name}" for name in data["results"] if name.endswith(f"_{task}")]
+    found = [path for path in found if not path.stem.endswith(tuple(longer))]
+    if len(found) == 1 and len(_results_files_in(file.parent)) == 1:
+        return found[0]
+    if found:
+        raise RecordError(
+            f"{file}: which samples file of {task} beside it is this run's cannot be told"
+            f" ({', '.join(path.name for path in found)}); give each run a folder of its own"
+        )
+    return None
+
+
+def _results_files_in(folder: Path) -> tuple[Path, ...]:
+    """The results files in a folder itself."""
+    return tuple(file for file in folder.glob("*.json") if _may_hold_results(file))
+
+
+def _plain(text: str) -> str:
+    """A name without what versions write for characters that no file name may have."""
+    return re.sub(r"[\W_]+", "_", text)
 
 
 def _literal(text: str) -> str:

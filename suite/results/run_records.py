@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +12,40 @@ from suite.config import content_hash
 from suite.errors import RecordError
 from suite.records import MetricScore, RunRecord, TaskScores
 from suite.results.conditions import conditions_of
+from suite.results.model_names import model_name
 from suite.results.numbers import number
 from suite.results.results_file import leaves, stamp_of
+from suite.results.task_definition import metric_entries
 
 # Entries of a task's block that are no metrics, where metrics have no filter in their names.
 _NO_METRICS = frozenset({"alias", "name", "sample_len", "sample_count", "samples"})
 
 
-def records_of(path: Path, data: Mapping[str, Any]) -> tuple[RunRecord, ...]:
+_ODD_DATA = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+
+
+@dataclass(frozen=True)
+class FileRecords:
+    """The runs in one results file, and one sentence on each task that could not be read."""
+
+    records: tuple[RunRecord, ...]
+    notes: tuple[str, ...] = ()
+
+
+def records_of(path: Path, data: Mapping[str, Any]) -> FileRecords:
     """The runs in one results file: one of this suite's, or each task and group of lm-eval's.
 
     Raises:
         RecordError: The file was written by another version, or by another program.
     """
+    if "suite" not in data:
+        return _foreign_records(path, data)
     try:
-        return (_own_record(path, data),) if "suite" in data else _foreign_records(path, data)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        if "suite" in data:
-            raise RecordError(
-                f"{path}: written by another version of the suite ({error} is missing or"
-                " different); move it away"
-            ) from error
-        version = data.get("lm_eval_version", "unknown")
+        return FileRecords((_own_record(path, data),))
+    except _ODD_DATA as error:
         raise RecordError(
-            f"{path}: written by lm-eval {version} in a form that is not known ({error}); evaluate"
-            " the tasks again with lm-eval 0.4"
+            f"{path}: written by another version of the suite ({error} is missing or different);"
+            " move it away"
         ) from error
 
 
@@ -58,61 +68,71 @@ def _own_record(path: Path, data: Mapping[str, Any]) -> RunRecord:
     )
 
 
-def _foreign_records(path: Path, data: Mapping[str, Any]) -> tuple[RunRecord, ...]:
+def _foreign_records(path: Path, data: Mapping[str, Any]) -> FileRecords:
     if not isinstance(data.get("config", data.get("configs")), Mapping):
         raise RecordError(
             f"{path}: not a results file of lm-eval (neither 'config' nor 'configs' is there)"
         )
-    model = _model_name(path, data)
-    config = data.get("config") or {}
-    members = data.get("group_subtasks") or {}
-    records = []
-    for task in dict.fromkeys([*data["results"], *(data.get("groups") or {})]):
-        scores = _task_scores(task, data, None)
-        if not scores.scores:
-            continue
-        conditions = conditions_of(data, leaves(task, members))
-        identity = {
-            "model": model,
-            "config": config,
-            "task": task,
-            "conditions": conditions,
-            "stamp": stamp_of(path),
-        }
-        records.append(
-            RunRecord(
-                model=model,
-                label=task,
-                task=scores,
-                key=content_hash(identity),
-                identity=identity,
-                # Of the whole file: lm-eval does not time tasks. Nothing is known of old versions.
-                seconds=number(data.get("total_evaluation_time_seconds")) or 0.0,
-                hardware="unknown",
-                file=str(path),
-                conditions=conditions,
-                stamp=stamp_of(path),
-                origin="lm-eval",
-            )
-        )
+    version = data.get("lm_eval_version", "unknown")
+    records: list[RunRecord] = []
+    odd: dict[str, Exception] = {}
+    for task in dict.fromkeys([*data["results"], *_mapping(data, "groups")]):
+        try:
+            record = _foreign_record(path, data, task)
+        except _ODD_DATA as error:
+            odd[task] = error
+        else:
+            records += [record] if record.task.scores else []
+    if not records and odd:
+        cause = next(iter(odd.values()))
+        raise RecordError(
+            f"{path}: written by lm-eval {version} in a form that is not known ({cause}); evaluate"
+            " the tasks again with lm-eval 0.4"
+        ) from cause
     if not records:
-        version = data.get("lm_eval_version", "of an unknown version")
         raise RecordError(
             f"{path}: holds no score that can be read (lm-eval {version}); evaluate the tasks again"
             " with lm-eval 0.4"
         )
-    return tuple(records)
+    notes = (
+        f"{path}: {task} is left out, being in a form that is not known ({reason}); evaluate it"
+        " again with lm-eval 0.4"
+        for task, reason in odd.items()
+    )
+    return FileRecords(tuple(records), tuple(notes))
 
 
-def _model_name(path: Path, data: Mapping[str, Any]) -> str:
-    """As lm-eval names the model, else by what it was loaded from, else the folder's name."""
-    arguments = (data.get("config") or {}).get("model_args")
-    if isinstance(arguments, str):
-        pairs = (part.partition("=") for part in arguments.split(","))
-        arguments = {name.strip(): value for name, _, value in pairs}
-    known = arguments if isinstance(arguments, Mapping) else {}
-    names = [data.get("model_name"), *(known.get(k) for k in ("pretrained", "path", "model"))]
-    return next((str(name) for name in names if name), path.resolve().parent.name)
+def _foreign_record(path: Path, data: Mapping[str, Any], task: str) -> RunRecord:
+    if not isinstance(data["results"].get(task, {}), Mapping):
+        raise ValueError("its block of 'results' holds no metrics")
+    model = model_name(path, data)
+    conditions = conditions_of(data, leaves(task, data.get("group_subtasks") or {}))
+    identity = {
+        "model": model,
+        "config": data.get("config") or {},
+        "task": task,
+        "conditions": conditions,
+        "stamp": stamp_of(path),
+    }
+    return RunRecord(
+        model=model,
+        label=task,
+        task=_task_scores(task, data, None),
+        key=content_hash(identity),
+        identity=identity,
+        # Of the whole file: lm-eval does not time tasks. Nothing is known of old versions.
+        seconds=number(data.get("total_evaluation_time_seconds")) or 0.0,
+        hardware="unknown",
+        file=str(path),
+        conditions=conditions,
+        stamp=stamp_of(path),
+        origin="lm-eval",
+    )
+
+
+def _mapping(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = data.get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _task_scores(task: str, data: Mapping[str, Any], num_truncated: int | None) -> TaskScores:
@@ -135,9 +155,9 @@ def _task_scores(task: str, data: Mapping[str, Any], num_truncated: int | None) 
 
 def _num_items(members: Sequence[str], data: Mapping[str, Any]) -> int | None:
     """Items scored, None where one of the single tasks does not tell."""
-    counted = data.get("n-samples") or {}
+    counted, blocks = _mapping(data, "n-samples"), _mapping(data, "results")
     sizes = [
-        (counted.get(name) or {}).get("effective", data["results"].get(name, {}).get("sample_len"))
+        number((counted.get(name) or {}).get("effective", _mapping(blocks, name).get("sample_len")))
         for name in members
     ]
     known = [int(size) for size in sizes if size is not None]
@@ -199,7 +219,7 @@ def _declared_directions(task: str, data: Mapping[str, Any]) -> dict[str, bool]:
     names = {key.partition(",")[0] for key in block}
     known = {name: match for name in names if (match := _KNOWN_DIRECTIONS.match(name))}
     found = {name: match.group("up") is not None for name, match in known.items()}
-    for entry in ((data.get("configs") or {}).get(task) or {}).get("metric_list") or ():
+    for entry in metric_entries(_mapping(data, "configs").get(task)):
         if isinstance(entry.get("higher_is_better"), bool):
             found[entry["metric"]] = entry["higher_is_better"]
     return found
@@ -209,8 +229,7 @@ def _in_declared_order(
     scores: tuple[MetricScore, ...], task: str, data: Mapping[str, Any]
 ) -> tuple[MetricScore, ...]:
     """Metrics as the task's definition lists them: its first is its main one."""
-    declared = ((data.get("configs") or {}).get(task) or {}).get("metric_list") or []
-    names = [entry.get("metric") for entry in declared]
+    names = [e.get("metric") for e in metric_entries(_mapping(data, "configs").get(task))]
     return tuple(
         sorted(scores, key=lambda s: names.index(s.metric) if s.metric in names else len(names))
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,7 +72,7 @@ def read_lines(path: Path, filters: Sequence[str]) -> Iterator[Line]:
 
 def _raw_lines(path: Path) -> Iterator[tuple[str, Line]]:
     try:
-        with path.open("rb") as file:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
             if file.read(1) == b"[":
                 file.seek(0)
                 yield from _array(path, file.read())
@@ -86,7 +88,7 @@ def _raw_lines(path: Path) -> Iterator[tuple[str, Line]]:
                 if type(line) is not dict:
                     raise RecordError(_damage(path, number, text))
                 yield f"line {number}", line
-    except OSError as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise RecordError(f"{path}: not a readable samples file ({error})") from error
 
 
@@ -132,7 +134,7 @@ def option_likelihoods(line: Line) -> list[float] | None:
             return None
         try:
             values.append(float(answer[0]))
-        except (TypeError, ValueError):
+        except (OverflowError, TypeError, ValueError):
             return None
     # After the options come the same again without the prompt.
     if "acc_mutual_info" in line and len(values) % 2 == 0:

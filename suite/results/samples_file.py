@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from suite.errors import ConfigError, RecordError
 from suite.records import RunRecord, Sample
+from suite.results.chosen import LENGTHS, chosen_option
 from suite.results.item_table import ItemTable
 from suite.results.numbers import number
 from suite.results.passages import passage_field
@@ -29,6 +30,7 @@ from suite.results.sample_lines import (
     requests_of,
 )
 from suite.results.sample_texts import sample_of
+from suite.results.task_definition import metric_entries
 
 ReadT = TypeVar("ReadT")
 
@@ -36,6 +38,7 @@ FEATURES = ("num_bytes", "num_tokens", "num_boundary_splits", "num_digits", "num
 
 # Metrics that are a ratio of sums over items: [log-likelihood, weight] an item.
 _RATIOS = frozenset({"bits_per_byte", "byte_perplexity", "word_perplexity"})
+_ODD_LINES = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
 _RATIO_AGGREGATIONS = frozenset({"bits_per_byte", "weighted_perplexity"})
 
 
@@ -64,7 +67,7 @@ class SamplesFile:
             if filter_name in (None, line["filter"]):
                 try:
                     yield convert(line)
-                except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+                except _ODD_LINES as error:
                     raise RecordError(
                         f"{self.path}: item {line['doc_id']} is not in the form that lm-eval writes"
                         f" ({type(error).__name__}: {error}); evaluate the task again"
@@ -111,11 +114,10 @@ def _filters(block: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _ratios(config: dict[str, Any]) -> frozenset[str]:
-    declared = config.get("metric_list") or ()
     return _RATIOS | {
         str(entry.get("metric"))
-        for entry in declared
-        if isinstance(entry, dict) and str(entry.get("aggregation")) in _RATIO_AGGREGATIONS
+        for entry in metric_entries(config)
+        if str(entry.get("aggregation")) in _RATIO_AGGREGATIONS
     }
 
 
@@ -164,6 +166,7 @@ class _Columns:
     metrics: dict[str, list[float]] = field(default_factory=dict)
     weights: dict[str, list[float]] = field(default_factory=dict)
     answers: list[bytes] = field(default_factory=list)
+    by_length: dict[str, list[bytes]] = field(default_factory=dict)
     confidence: list[float] = field(default_factory=list)
     clusters: list[bytes] = field(default_factory=list)
 
@@ -174,17 +177,38 @@ class _Columns:
         self.doc_ids.append(line["doc_id"])
         self.hashes.append(item_hash(line, self.file.path))
         self.prompts.append(_hash_of_prompts(requests))
-        answer, confidence = _answer(line, requests)
+        options = option_likelihoods(line)
+        answer, confidence = _answer(line, requests, options)
         self.answers.append(answer)
         self.confidence.append(confidence)
         if self.passage is not None:
             self.clusters.append(self._cluster(line))
         for name in metric_names(line):
             value = line[name]
+            if name in LENGTHS:
+                column = self.by_length.setdefault(name, [])
+                column += [b""] * (num_before - len(column))
+                column.append(self._answer_by_length(requests, options, name))
             if name in self.file.ratios and type(value) is list and len(value) == 2:
                 value, weight = value
                 _append(self.weights, name, _float(weight), num_before)
             _append(self.metrics, name, _float(value), num_before)
+
+    def _answer_by_length(
+        self, requests: list[list[Any]], likelihoods: list[float] | None, metric: str
+    ) -> bytes:
+        """Empty where options stand in the prompts: lengths of what follows say nothing."""
+        if likelihoods is None or any(x != x for x in likelihoods):
+            return b""
+        delimiter = str(self.file.config.get("target_delimiter", " "))
+        options = [
+            str(request[1]).removeprefix(delimiter)
+            for request in requests[: len(likelihoods)]
+            if len(request) > 1
+        ]
+        if len(options) < len(likelihoods) or len(set(options)) == 1:
+            return b""
+        return _option_digest(chosen_option(likelihoods, options, metric))
 
     def _cluster(self, line: Line) -> bytes:
         doc = line.get("doc")
@@ -210,6 +234,9 @@ class _Columns:
             column[: len(values)] = values
             return column[order]
 
+        def answers(values: list[bytes]) -> NDArray[np.bytes_]:
+            return np.array(values + [b""] * (num - len(values)), dtype="S32")[order]
+
         has_clusters = bool(self.clusters) and len(set(self.clusters)) < num
         return ItemTable(
             task=self.file.task,
@@ -219,7 +246,8 @@ class _Columns:
             prompts=np.array(self.prompts, dtype="S32")[order],
             metrics={name: numbers(values) for name, values in self.metrics.items()},
             weights={name: numbers(values) for name, values in self.weights.items()},
-            answers=np.array(self.answers, dtype="S32")[order],
+            answers=answers(self.answers),
+            answers_by_length={name: answers(values) for name, values in self.by_length.items()},
             confidence=np.array(self.confidence, dtype=np.float64)[order],
             clusters=np.array(self.clusters, dtype="S32")[order] if has_clusters else None,
         )
@@ -259,12 +287,13 @@ def _hash_of_prompts(requests: list[list[Any]]) -> bytes:
     )
 
 
-def _answer(line: Line, requests: list[list[Any]]) -> tuple[bytes, float]:
+def _answer(
+    line: Line, requests: list[list[Any]], options: list[float] | None
+) -> tuple[bytes, float]:
     """Hash of the answer, and probability of the chosen option."""
     if len(requests) == 1 and len(requests[0]) > 1 and type(requests[0][1]) is dict:
         answers = line.get("filtered_resps") or [""]
         return _digest(str(answers[0] if len(answers) == 1 else answers)), math.nan
-    options = option_likelihoods(line)
     if options is None or any(option != option for option in options):
         return b"", math.nan
     best = max(options)

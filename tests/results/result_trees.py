@@ -76,7 +76,7 @@ def as_first_version(folder: Path) -> None:
         task = samples.stem.removeprefix("samples_").removesuffix(f"_{STAMP}")
         lines = [_first_version_line(line) for line in lines_of(samples)]
         samples.unlink()
-        older = samples.with_name(f"pretrained__org__drawn_{task}.jsonl")
+        older = samples.with_name(f"pretrained__org__drawn,dtype__float32_{task}.jsonl")
         older.write_text(json.dumps(lines, indent=2), encoding="utf-8")
     data = json.loads(path.read_text(encoding="utf-8"))
     for key in data.keys() - FIRST_VERSION_KEYS:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from compared_scores import group, key, ratio, refusal, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from suite.errors import NotComparableError
-from suite.records import MetricScore, RunRecord, TaskScores
 from suite.results.comparability import (
     Difference,
     check_comparable,
@@ -21,113 +20,7 @@ from suite.results.comparability import (
     differences,
     unknown_conditions,
 )
-from suite.results.item_scores import ItemScores
-from suite.results.item_table import ItemTable
 from suite.results.samples_file import group_key
-from suite.results.scored import Scored
-
-CONDITIONS: dict[str, Any] = {
-    "task version": "1.0",
-    "shots": 5,
-    "task definition": "aaaa",
-    "chat template": "none",
-    "protocol": "lm-eval",
-}
-
-
-def key(name: object) -> bytes:
-    return hashlib.md5(str(name).encode()).hexdigest().encode()
-
-
-def table(
-    items: Sequence[int], prompts: Sequence[str] | None = None, task: str = "arc"
-) -> ItemTable:
-    """Items by number; the same number is the same item, with the same prompt by default."""
-    texts = [f"prompt {item}" for item in items] if prompts is None else prompts
-    keys = np.array([key(item) for item in items], dtype="S36")
-    order = np.argsort(keys)
-    hashes = [key(text) if text else b"" for text in texts]
-    return ItemTable(
-        task=task,
-        filter="none",
-        keys=keys[order],
-        doc_ids=np.array(items, dtype=np.int64)[order],
-        prompts=np.array(hashes, dtype="S32")[order],
-        metrics={},
-        weights={},
-        answers=np.full(len(items), b"x", dtype="S32"),
-        confidence=np.full(len(items), np.nan),
-    )
-
-
-def run(
-    items: Sequence[int] = (1, 2, 3, 4),
-    *,
-    model: str = "new",
-    prompts: Sequence[str] | None = None,
-    **changes: Any,
-) -> Scored:
-    """A run of one task; `changes` replace conditions, written with underscores."""
-    told = {name.replace("_", " "): value for name, value in changes.items()}
-    score = MetricScore("acc", "none", 0.5, 0.1, True)
-    record = RunRecord(
-        model=model,
-        label="arc",
-        task=TaskScores("arc", (score,), len(items), 5, "1.0"),
-        key="",
-        identity={},
-        seconds=1.0,
-        hardware="",
-        file="results.json",
-        conditions=CONDITIONS | told,
-    )
-    found = table(items, prompts)
-    rows = ItemScores(
-        keys=found.keys,
-        values=(found.doc_ids % 2).astype(np.float64),
-        aggregation="mean",
-        higher_is_better=True,
-        strata=np.zeros(len(items), dtype=np.int64),
-        stratum_weights=np.ones(1),
-    )
-    return Scored(record, score, rows, None, (found,))
-
-
-def ratio(items: Sequence[int], weights: Sequence[float], **changes: Any) -> Scored:
-    """A run of a bits-per-byte task; `weights` are the items' bytes, in the order of `items`."""
-    found = run(items, **changes)
-    assert found.items is not None
-    by_key = {key(item): weight for item, weight in zip(items, weights, strict=True)}
-    counted = np.array([by_key[name] for name in found.items.keys.tolist()])
-    rows = replace(found.items, aggregation="bits_per_byte", weights=counted)
-    return replace(found, items=rows)
-
-
-def group(sizes: dict[str, int], weights: Sequence[float], prompts: Any = None) -> Scored:
-    """A run of a group: items 0, 1 ... of each single task."""
-    found = run()
-    tables = tuple(
-        table(range(size), None if prompts is None else prompts(task, size), task)
-        for task, size in sizes.items()
-    )
-    names = [group_key(t.task, name) for t in tables for name in t.keys.tolist()]
-    strata = [i for i, t in enumerate(tables) for _ in t.keys]
-    rows = ItemScores(
-        keys=np.array(names),
-        values=np.zeros(len(names)),
-        aggregation="mean",
-        higher_is_better=True,
-        strata=np.array(strata, dtype=np.int64),
-        stratum_weights=np.array(weights),
-    )
-    return replace(found, items=rows, tables=tables)
-
-
-def refusal(first: Scored, second: Scored, *, shared_items: bool = False) -> str:
-    with pytest.raises(NotComparableError) as caught:
-        check_comparable(first, second, shared_items=shared_items)
-    assert caught.value.exit_code == 4
-    return str(caught.value)
 
 
 def test_runs_measured_alike_are_joined_without_a_word() -> None:
@@ -290,26 +183,54 @@ def test_conflicting_prompts_of_a_group_are_left_out_of_their_single_task_only()
     assert left.keys.tolist() == right.keys.tolist() == sorted(expected)
 
 
-def test_a_group_keeps_the_firsts_weights_on_shared_items() -> None:
-    first = group({"a": 1, "b": 3}, [0.25, 0.75])
-    second = group({"a": 1, "b": 1}, [0.5, 0.5])
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [(([0.25, 0.75], [0.75, 0.25]), [0.4, 0.6]), (([0.5, 0.5], [0.5, 0.5]), [0.5, 0.5])],
+)
+def test_swapping_two_groups_on_shared_items_swaps_the_result(
+    weights: tuple[list[float], list[float]], expected: list[float]
+) -> None:
+    first = group({"a": 2, "b": 6}, weights[0])
+    second = group({"a": 9, "b": 3}, weights[1])
     left, right, _ = check_comparable(first, second, shared_items=True)
-    assert left.stratum_weights.tolist() == right.stratum_weights.tolist() == [0.25, 0.75]
+    other_right, other_left, _ = check_comparable(second, first, shared_items=True)
+    assert left.stratum_weights.tolist() == right.stratum_weights.tolist() == expected
+    for one, swapped in ((left, other_left), (right, other_right)):
+        assert one.keys.tolist() == swapped.keys.tolist()
+        assert one.stratum_weights.tolist() == swapped.stratum_weights.tolist()
 
 
-def test_a_group_averaged_in_another_way_is_refused() -> None:
+def test_items_left_out_for_their_prompts_do_not_count_for_a_groups_weights() -> None:
+    first = group({"a": 2, "b": 2}, [0.5, 0.5])
+    second = group(
+        {"a": 2, "b": 6},
+        [0.25, 0.75],
+        lambda task, size: [
+            "another" if (task, i) == ("b", 1) else f"prompt {i}" for i in range(size)
+        ],
+    )
+    left, _, _ = check_comparable(first, second, shared_items=True)
+    assert left.stratum_weights.tolist() == [2 / 3, 1 / 3]
+
+
+@pytest.mark.parametrize("sizes", [{"a": 1, "b": 3}, {"a": 2, "b": 3}])
+def test_a_group_averaged_in_another_way_is_refused(sizes: dict[str, int]) -> None:
     first = group({"a": 1, "b": 3}, [0.25, 0.75])
-    second = group({"a": 1, "b": 3}, [0.5, 0.5])
-    assert "(weights of the single tasks: 0.25, 0.75 against 0.5, 0.5)" in refusal(first, second)
+    second = group(sizes, [0.5, 0.5])
+    for shared_items in (False, True):
+        found = refusal(first, second, shared_items=shared_items)
+        assert "weights of the single tasks: by size against equal" in found
 
 
 def test_a_group_without_a_shared_item_of_a_single_task_is_not_joined() -> None:
     first = group({"a": 1, "b": 1}, [0.5, 0.5])
     second = group({"a": 1, "c": 1}, [0.5, 0.5])
-    assert refusal(first, second, shared_items=True) == (
-        "arc: new (first) and new (second) share no item of some single task that was put to both"
-        " with the same prompt; evaluate both on the same items"
-    )
+    third = group({"a": 1}, [1.0])
+    for one, other in ((first, second), (first, third), (third, first)):
+        assert refusal(one, other, shared_items=True) == (
+            "arc: new (first) and new (second) share no item of some single task that was put to"
+            " both with the same prompt; evaluate both on the same items"
+        )
 
 
 def test_without_items_conditions_and_numbers_are_still_compared() -> None:
@@ -322,8 +243,8 @@ def test_without_items_conditions_and_numbers_are_still_compared() -> None:
     with pytest.raises(NotComparableError) as caught:
         check_conditions(first, run((1, 2, 3), model="old"))
     assert str(caught.value) == (
-        "arc: new and old were not measured alike (number of items: 2 against 3); evaluate both in"
-        " the same way"
+        "arc: new and old were not measured alike (number of items: 2 against 3); evaluate both on"
+        " the same items, or with samples, which can be joined"
     )
 
 

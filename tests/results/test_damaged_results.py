@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from result_trees import (
 
 from suite.errors import ConfigError, RecordError
 from suite.results.choices import read_choices
-from suite.results.importer import load_runs, scored
+from suite.results.importer import load_runs, read_items, scored
 from suite.results.samples_file import iterate_texts, read_item_tables
 
 
@@ -254,6 +256,65 @@ def test_a_folder_without_results_is_wrong_input(tmp_path: Path) -> None:
     assert str(error.value) == (
         f"{tmp_path / 'no'}: there is no such file or folder; name one that lm-eval wrote"
     )
+
+
+def test_numbers_that_no_float_can_hold_are_no_error(tmp_path: Path) -> None:
+    folder = copy_tree("outer", tmp_path)
+
+    def change(line: dict[str, Any]) -> None:
+        line["acc_norm"] = 10**400
+        line["filtered_resps"][0][0] = 10**400
+
+    change_lines(folder, "leaf_a", change)
+    change_results(folder, lambda data: data["n-samples"]["leaf_b"].update(effective=math.inf))
+    records = {record.label: record for record in load_runs([folder]).records}
+    assert records["leaf_b"].task.num_items is None
+    [table] = read_item_tables(records["leaf_a"])
+    assert set(table.answers.tolist()) == {b""}
+    assert all(math.isnan(value) for value in table.metrics["acc_norm"])
+    assert read_choices(records["leaf_a"], "none") is None
+    with pytest.raises(RecordError, match="OverflowError: int too large to convert to float"):
+        read_items(records["leaf_a"], "acc_norm", "none")
+
+
+def test_one_odd_block_leaves_the_other_tasks(tmp_path: Path) -> None:
+    folder = copy_tree("outer", tmp_path)
+
+    def change(data: dict[str, Any]) -> None:
+        data["results"]["leaf_c"] = None
+        data["configs"]["leaf_a"]["metric_list"] = "acc"
+
+    path = change_results(folder, change)
+    loaded = load_runs([folder])
+    assert {record.label for record in loaded.records} >= {"inner", "leaf_a", "leaf_b"}
+    assert loaded.notes == (
+        f"{path}: leaf_c is left out, being in a form that is not known (its block of 'results'"
+        " holds no metrics); evaluate it again with lm-eval 0.4",
+    )
+
+
+def test_compressed_samples_are_read(tmp_path: Path) -> None:
+    folder = copy_tree("gsm8k", tmp_path)
+    path = samples_file(folder, "gsm8k")
+    packed = path.with_name(path.name + ".gz")
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    [record] = load_runs([folder]).records
+    found = scored(record, None)
+    assert found is not None
+    assert found.items is not None
+    packed.write_bytes(packed.read_bytes()[:-20])
+    assert reason(folder, "gsm8k").startswith(f"{packed}: not a readable samples file (")
+
+
+def test_a_mark_of_byte_order_is_no_damage(tmp_path: Path) -> None:
+    folder = copy_tree("gsm8k", tmp_path)
+    path = results_file(folder)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    named = path.rename(path.with_name("named.json"))
+    samples_file(folder, "gsm8k").rename(folder / "samples_gsm8k.jsonl")
+    [record] = load_runs([tmp_path]).records
+    assert record.file == str(named)
 
 
 VALUES = st.recursive(

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from index_tables import SCORES, equal_tables
 from written_runs import write_run
 
 from suite.errors import RecordError
@@ -25,8 +26,6 @@ from suite.results.index import SCHEMA_VERSION, ResultsIndex
 from suite.results.item_columns import DamagedColumnsError, pack_table, unpack_table
 from suite.results.item_table import ItemTable
 from suite.results.samples_file import read_item_tables
-
-SCORES = {"one": [1, 0, 1, 1], "two": [0, 0, 1]}
 
 
 @pytest.fixture
@@ -45,19 +44,6 @@ def forbid_parsing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_module, "read_item_tables", parse)
 
 
-def equal_tables(first: tuple[ItemTable, ...], second: tuple[ItemTable, ...]) -> bool:
-    return [columns(table) for table in first] == [columns(table) for table in second]
-
-
-def columns(table: ItemTable) -> list[Any]:
-    """Everything in a table, comparable by ==."""
-    arrays = [table.keys, table.doc_ids, table.prompts, table.answers, table.confidence]
-    arrays += [*table.metrics.values(), *table.weights.values()]
-    arrays += [] if table.clusters is None else [table.clusters]
-    names = (table.task, table.filter, tuple(table.metrics), tuple(table.weights))
-    return [names, *((array.dtype.str, array.tobytes()) for array in arrays)]
-
-
 def test_a_second_look_at_unchanged_files_parses_nothing(
     tmp_path: Path, record: RunRecord, request: pytest.FixtureRequest
 ) -> None:
@@ -67,39 +53,6 @@ def test_a_second_look_at_unchanged_files_parses_nothing(
     with ResultsIndex.open(tmp_path / "index.sqlite") as index:
         assert equal_tables(index.tables(record), first)
     assert equal_tables(first, read_item_tables(record))
-
-
-def test_a_changed_samples_file_is_read_again(tmp_path: Path, record: RunRecord) -> None:
-    with ResultsIndex.open(tmp_path / "index.sqlite") as index:
-        (before,) = index.tables(record)
-        write_run(tmp_path / "run", "model", {**SCORES, "one": [0, 0, 0, 1]})
-        (after,) = index.tables(record)
-    assert before.metrics["acc"].sum() == 3
-    assert after.metrics["acc"].sum() == 1
-
-
-def test_samples_that_come_after_the_results_are_found(tmp_path: Path) -> None:
-    write_run(tmp_path / "run", "model", SCORES, with_samples=False)
-    (record, _) = load_runs([tmp_path / "run"]).records
-    with ResultsIndex.open(tmp_path / "index.sqlite") as index:
-        assert index.tables(record) == ()
-        write_run(tmp_path / "run", "model", SCORES)
-        assert len(index.tables(record)) == 1
-
-
-def test_a_file_that_changes_while_it_is_read_is_not_kept(
-    tmp_path: Path, record: RunRecord, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def read(run: RunRecord, **options: Any) -> tuple[ItemTable, ...]:
-        tables = read_item_tables(run, **options)
-        write_run(tmp_path / "run", "model", {**SCORES, "one": [0, 0]})
-        return tables
-
-    with ResultsIndex.open(tmp_path / "index.sqlite") as index:
-        monkeypatch.setattr(index_module, "read_item_tables", read)
-        index.tables(record)
-        monkeypatch.undo()
-        assert len(index.tables(record)[0].keys) == 2
 
 
 def test_a_group_of_one_file_shares_the_tables_of_its_single_tasks(
@@ -357,9 +310,10 @@ def test_a_packed_table_is_unpacked_as_it_was(
         answers=hashes(32),
         confidence=numbers(),
         clusters=hashes(32) if has_clusters else None,
+        answers_by_length={"acc_norm": hashes(32)},
     )
     found = unpack_table(table.task, table.filter, pack_table(table))
-    assert columns(found) == columns(table)
+    assert equal_tables((found,), (table,))
     assert found.keys.flags.writeable
 
 

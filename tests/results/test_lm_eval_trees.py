@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from result_trees import TREES, as_first_version, copy_tree, lines_of, samples_f
 from suite.records import RunRecord
 from suite.results.importer import load_runs, read_items, read_samples, scored
 from suite.results.item_scores import ItemScores
+from suite.results.item_table import answers_of, confidence_of
 from suite.results.samples_file import iterate_texts, read_item_tables
 from suite.results.scores import aggregate
 
@@ -95,6 +97,43 @@ def test_answers_and_confidence_follow_from_the_options_likelihoods() -> None:
         assert answer == hashlib.blake2b(chosen.encode(), digest_size=16).hexdigest().encode()
         total = sum(math.exp(number) for number in numbers)
         assert confidence == pytest.approx(math.exp(max(numbers)) / total, rel=1e-12)
+
+
+def test_answers_of_a_metric_are_those_it_scores() -> None:
+    folder = TREES / "outer"
+    record = load(folder)["leaf_b"]
+    [table] = read_item_tables(record)
+    lines = {line["doc_id"]: line for line in lines_of(samples_file(folder, "leaf_b"))}
+    for metric, length in (("acc", lambda _: 1), ("acc_norm", len)):
+        answers = answers_of(table, metric)
+        assert not isinstance(answers, str)
+        for doc_id, answer, value in zip(
+            table.doc_ids.tolist(), answers, table.metrics[metric], strict=True
+        ):
+            numbers = [
+                float(likelihood) / length(option)
+                for (likelihood, _), option in zip(
+                    lines[doc_id]["filtered_resps"], lines[doc_id]["doc"]["choices"], strict=True
+                )
+            ]
+            chosen = str(numbers.index(max(numbers)))
+            assert answer == hashlib.blake2b(chosen.encode(), digest_size=16).hexdigest().encode()
+            # The first option is the right one.
+            assert value == (chosen == "0")
+
+
+def test_what_a_metric_chooses_is_unknown_where_lengths_or_numbers_are() -> None:
+    [table] = read_item_tables(load(TREES / "outer")["leaf_b"])
+    told = "the samples do not tell the lengths of the options that acc_norm chooses by"
+    unknown = np.full(len(table.keys), b"", dtype="S32")
+    for known in ({}, {"acc_norm": unknown}):
+        assert answers_of(replace(table, answers_by_length=known), "acc_norm") == told
+    other = "acc_mutual_info chooses by likelihoods that are not kept"
+    assert answers_of(table, "acc_mutual_info") == other
+    assert confidence_of(table, "acc") is table.confidence
+    assert confidence_of(table, "acc_norm") == (
+        "acc_norm does not choose by the options' probabilities"
+    )
 
 
 def test_a_group_of_equal_weights_is_the_mean_of_its_paradigms() -> None:
@@ -225,16 +264,21 @@ def conditions(label: str, folder: Path) -> dict[str, Any]:
 def test_conditions_tell_how_a_task_was_measured() -> None:
     found = conditions("gsm8k", TREES / "gsm8k")
     definition = found.pop("task definition")
-    assert len(definition) == 16
+    assert definition["output_type"] == "generate_until"
+    assert definition["doc_to_text"] == "Question: {{question}}\nAnswer:"
+    assert definition["repeats"] == "1"
+    assert definition["filters"].startswith('[{"filter": [{"function": "regex"')
+    assert definition["arguments of exact_match"].startswith('{"ignore_case": true')
     assert found == {
-        "task version": "3.0",
+        "task version": "3",
         "shots": 1,
         "few-shot seed": 1234,
         "generation settings": {
             "until": ["Question:", "</s>", "<|im_end|>"],
             "do_sample": False,
-            "temperature": 0.0,
         },
+        "data set": None,
+        "split": "test",
         "chat template": "none",
         "system instruction": "none",
         "few-shot as multiturn": False,
@@ -246,7 +290,7 @@ def test_what_an_old_file_does_not_tell_is_not_known(tmp_path: Path) -> None:
     new = conditions("gsm8k", TREES / "gsm8k")
     as_first_version(copy_tree("gsm8k", tmp_path))
     old = conditions("gsm8k", tmp_path)
-    unknown = {"chat template", "system instruction", "few-shot as multiturn"}
+    unknown = {"chat template", "system instruction", "few-shot as multiturn", "data set"}
     assert {name for name, value in old.items() if value is None} == unknown
     assert {name: new[name] for name in new if name not in unknown} == {
         name: old[name] for name in old if name not in unknown

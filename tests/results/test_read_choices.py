@@ -97,6 +97,28 @@ def test_unconditional_likelihoods_are_no_options(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("odd", [["nan", "-1"], ["-inf", "-inf"], ["inf", "-1"], ["-1", "nan"]])
+def test_items_without_usable_likelihoods_are_left_out_and_counted(
+    tmp_path: Path, odd: list[str]
+) -> None:
+    folder = copy_tree("outer", tmp_path)
+    before = read_choices(run(folder, "leaf_b"), "none")
+    assert before is not None
+
+    def change(line: dict[str, Any]) -> None:
+        if line["doc_id"] == 1:
+            line["filtered_resps"] = [[value, "False"] for value in odd]
+        if line["doc_id"] == 2:
+            line["filtered_resps"][0][0] = "-inf"
+
+    change_lines(folder, "leaf_b", change)
+    after = read_choices(run(folder, "leaf_b"), "none")
+    assert after is not None
+    assert (before.num_unusable, after.num_unusable) == (0, 1)
+    assert len(after.keys) == len(before.keys) - 1
+    assert all(math.isfinite(options.max()) for options in after.log_likelihoods)
+
+
 def test_likelihoods_that_are_not_finite_choose_nothing(tmp_path: Path) -> None:
     folder = copy_tree("outer", tmp_path)
     change_lines(folder, "leaf_a", lambda line: line.update(filtered_resps=[["nan", "False"]] * 3))
@@ -195,6 +217,7 @@ def test_passages_are_known_by_the_tasks_family(task: str, expected: str | None)
         ("[0.1 0.9]", None),
         ("nan", None),
         (math.inf, None),
+        (10**400, None),
         ([1.0], None),
         (None, None),
     ],
