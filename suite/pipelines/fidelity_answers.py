@@ -86,6 +86,7 @@ def compare_tasks(tasks: Sequence[TaskRuns]) -> ComparedTasks:
             notes.append(f"{task.label} is left out: its items have no options to compare.")
         else:
             read.append(found)
+            notes += found.notes
     if not read:
         raise ConfigError(
             f"--task {tasks[0].label}: its items have no options to compare; give a task with"
@@ -107,11 +108,13 @@ class _Answers:
         label: Of the task.
         correct: int64 [n], the right option, -1 where it is not known.
         scores: By role, one array of log-likelihoods an item.
+        notes: What was left out, one sentence each.
     """
 
     label: str
     correct: NDArray[np.int64]
     scores: Mapping[Role, list[Floats]]
+    notes: tuple[str, ...] = ()
 
 
 def _read(task: TaskRuns) -> _Answers | None:
@@ -130,6 +133,12 @@ def _read(task: TaskRuns) -> _Answers | None:
         label=task.label,
         correct=found["teacher"].correct[index["teacher"]],
         scores={role: [own.log_likelihoods[i] for i in index[role]] for role, own in found.items()},
+        notes=tuple(
+            f"{task.label}: {own.num_unusable} of the items of {role} have no finite likelihoods"
+            " and are left out."
+            for role, own in found.items()
+            if own.num_unusable
+        ),
     )
 
 

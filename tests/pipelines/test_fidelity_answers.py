@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -112,3 +113,18 @@ def test_without_any_options_there_is_nothing_to_compare(found):
     assert str(error.value) == (
         "--task generated: its items have no options to compare; give a task with multiple choice"
     )
+
+
+def test_items_without_finite_likelihoods_are_counted_in_a_note(found, monkeypatch):
+    read = fidelity_answers.read_choices
+    monkeypatch.setattr(
+        fidelity_answers,
+        "read_choices",
+        lambda record, name: (
+            replace(read(record, name), num_unusable=2)
+            if (record.model, record.label) == ("student", "a")
+            else read(record, name)
+        ),
+    )
+    notes = compare_tasks(found).notes
+    assert notes[0] == "a: 2 of the items of student have no finite likelihoods and are left out."
