@@ -84,11 +84,17 @@ def compare_runs(options: CompareOptions) -> Comparisons:
         }
     pairs, notes = _chosen(found, first, second, options)
     tested = _tested(pairs, options)
+    alone = [label for label in pairs if _is_made_of_others(label, pairs)]
+    if alone:
+        notes.append(
+            "not part of the average, having no items while the single tasks have: "
+            + "; ".join(alone)
+        )
     return Comparisons(
         first=Side(first.model, str(first.path)),
         second=Side(second.model, str(second.path)),
         tasks=adjusted(tested, options.level),
-        average=average(tested, options.level),
+        average=average([one for one in tested if one.task.label not in alone], options.level),
         level=options.level,
         test=options.test,
         seed=options.seed,
@@ -185,17 +191,7 @@ def _chosen(
     notes = [f"not compared, because one of the models lacks {score}: {'; '.join(lacking)}"] * bool(
         lacking
     )
-    members = {label: _members(pair[0].record) for label, pair in pairs.items()}
-    dropped = [
-        label
-        for label in pairs
-        if label not in options.tasks
-        and any(
-            members[label] < members[other]
-            and first.by_label[label].file == first.by_label[other].file
-            for other in pairs
-        )
-    ]
+    dropped = [label for label in _covered(pairs) if label not in options.tasks]
     if dropped:
         notes.append(f"not compared on their own, being part of a group: {'; '.join(dropped)}")
     for side, other in ((first, second), (second, first)):
@@ -205,11 +201,52 @@ def _chosen(
     return {label: pair for label, pair in pairs.items() if label not in dropped}, notes
 
 
-def _members(record: RunRecord) -> frozenset[str]:
-    """The single tasks behind a run's score, samples or not."""
+def _covered(pairs: Mapping[str, tuple[Scored, Scored]]) -> list[str]:
+    """The labels whose items are all among those of another one that is compared as well.
+
+    A group without items covers nothing that has some.
+    """
+    spans = {label: _span(pair[0].record) for label, pair in pairs.items()}
+    paired = {label for label, pair in pairs.items() if all(one.items is not None for one in pair)}
+    order = list(pairs)
+
+    def is_inside(label: str, other: str) -> bool:
+        if label in paired and other not in paired:
+            return False
+        if spans[label] != spans[other]:
+            return spans[label] < spans[other]
+        task, group = (pairs[one][0].record.task.task for one in (label, other))
+        if task == group:
+            # A recipe that names one task twice wants both.
+            return False
+        singles = {name for name, *_ in spans[label]}
+        return task in singles or (group not in singles and order.index(label) > order.index(other))
+
+    return [label for label in pairs if any(is_inside(label, other) for other in pairs)]
+
+
+def _span(record: RunRecord) -> frozenset[tuple[str, str, str]]:
+    """The single tasks behind a run's score, samples or not, each with how it was asked."""
     assert record.file is not None, "runs were read from files"
     below = read_results(Path(record.file)).get("group_subtasks") or {}
-    return frozenset(leaves(record.task.task, below))
+    shots, template = record.conditions.get("shots"), str(record.conditions.get("chat template"))
+    return frozenset(
+        (leaf, str(shots.get(leaf) if isinstance(shots, Mapping) else shots), template)
+        for leaf in leaves(record.task.task, below)
+    )
+
+
+def _is_made_of_others(label: str, pairs: Mapping[str, tuple[Scored, Scored]]) -> bool:
+    """Whether a task without items shares single tasks with another one, whose items are known."""
+    if all(one.items is not None for one in pairs[label]):
+        return False
+    own = _span(pairs[label][0].record)
+    return any(
+        other != label
+        and all(one.items is not None for one in pair)
+        and bool(own & _span(pair[0].record))
+        for other, pair in pairs.items()
+    )
 
 
 def _tested(
@@ -226,6 +263,7 @@ def _tested(
                     test=options.test,
                     seed=options.seed,
                     shared_items=options.shared_items,
+                    num_tests=len(pairs),
                 )
             )
         except NotComparableError as error:

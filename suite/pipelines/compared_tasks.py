@@ -13,16 +13,30 @@ from suite.records import Comparison, Estimate
 from suite.report.compare_record import ComparedAverage, ComparedTask
 from suite.report.tables import AVERAGED_METRICS
 from suite.results.comparability import check_comparable, check_conditions, side_names
+from suite.results.item_scores import ItemScores
+from suite.results.item_table import answers_of
 from suite.results.samples_file import group_key, is_group
 from suite.results.scored import Scored
 from suite.stats.agreement import agreement
-from suite.stats.averages import average_error, difference_error, items_error
-from suite.stats.compare import Test, compare, compare_aggregates, estimate
+from suite.stats.compare import (
+    Test,
+    can_be_drawn,
+    compare,
+    compare_aggregates,
+    estimate,
+    has_resamples_for,
+)
 from suite.stats.intervals import MeanError
 from suite.stats.multiple import holm
 from suite.stats.power import mde_normal
 from suite.stats.resamples import resample_counts
 from suite.stats.spending import holm_levels
+from suite.stats.task_averages import (
+    AveragedTask,
+    average_error,
+    averaged_difference,
+    averaged_task,
+)
 
 _BY_AGGREGATES = "lm-eval's standard error"
 
@@ -34,7 +48,7 @@ class TestedTask:
     Attributes:
         task: Not corrected yet for the other tasks.
         at_level: The same test at another level.
-        first: The first score with its standard error.
+        first: The first score as an average takes it.
         second: The second's.
         difference: That of second minus first.
         notes: What has to be said beside it.
@@ -45,16 +59,26 @@ class TestedTask:
 
     task: ComparedTask
     at_level: Callable[[float], Comparison]
-    first: MeanError
-    second: MeanError
-    difference: MeanError
+    first: AveragedTask
+    second: AveragedTask
+    difference: AveragedTask
     notes: tuple[str, ...]
 
 
 def tested_task(
-    first: Scored, second: Scored, *, level: float, test: Test, seed: int, shared_items: bool
+    first: Scored,
+    second: Scored,
+    *,
+    level: float,
+    test: Test,
+    seed: int,
+    shared_items: bool,
+    num_tests: int,
 ) -> TestedTask:
     """The comparison of one task, paired where both runs have items.
+
+    A bootstrap that would run out of resamples at the smallest level of Holm's procedure over
+    `num_tests` gives way to the t test, unless it was asked for.
 
     Raises:
         NotComparableError: The runs were not measured alike.
@@ -62,26 +86,24 @@ def tested_task(
     if first.items is None or second.items is None:
         return _unpaired(first, second, level, test)
     left, right, notes = check_comparable(first, second, shared_items=shared_items)
-    counts = None
-    if left.aggregation != "mean" or test == "bootstrap":
+    counts, is_ratio = None, left.aggregation != "mean"
+    if test == "auto" and is_ratio and not has_resamples_for(1 - (1 - level) / num_tests):
+        test = "t"
+    if (is_ratio or test == "bootstrap") and can_be_drawn(left, level):
         counts = resample_counts(len(left), seed=seed, clusters=left.clusters, strata=left.strata)
 
     def at_level(at: float) -> Comparison:
         return compare(right, left, level=at, test=test, counts=counts)
 
     estimates = [estimate(side, level=level, counts=counts) for side in (left, right)]
-    answers = _answers(first, left.keys), _answers(second, left.keys)
-    if any((side == b"").all() for side in answers):
-        reason = "the items have no answers that could be alike"
-        alike = Estimate(None, None, None, level, 0, "Wilson", reason)
-    else:
-        alike = agreement(*answers, level=level)
     return TestedTask(
-        task=_task(first, estimates, at_level(level), len(left), alike),
+        task=_task(
+            first, estimates, at_level(level), len(left), _alike(first, second, left, level)
+        ),
         at_level=at_level,
-        first=items_error(left),
-        second=items_error(right),
-        difference=difference_error(right, left),
+        first=averaged_task(left, first.record.task.task),
+        second=averaged_task(right, second.record.task.task),
+        difference=averaged_difference(right, left, first.record.task.task),
         notes=notes,
     )
 
@@ -113,8 +135,9 @@ def _unpaired(first: Scored, second: Scored, level: float, test: Test) -> Tested
     note = f"{task.label}: compared unpaired, by the aggregates ({'; '.join(lacking)})"
     if test != "auto":
         note += f", though '{test}' was asked for"
-    difference = _difference_of(errors[0], errors[1])
-    return TestedTask(task, at_level, errors[0], errors[1], difference, (*notes, note))
+    averaged = [AveragedTask(error) for error in errors]
+    apart = AveragedTask(_difference_of(errors[0], errors[1]))
+    return TestedTask(task, at_level, averaged[0], averaged[1], apart, (*notes, note))
 
 
 def _task(
@@ -143,14 +166,29 @@ def _task(
     )
 
 
-def _answers(scored: Scored, keys: NDArray[np.bytes_]) -> NDArray[np.bytes_]:
+def _alike(first: Scored, second: Scored, items: ItemScores, level: float) -> Estimate:
+    """The share of `items` that both answer alike, as the metric reads their answers."""
+    sides = [_answers(side, items.keys) for side in (first, second)]
+    unknown = [side for side in sides if isinstance(side, str)]
+    answers = [side for side in sides if not isinstance(side, str)]
+    if not unknown and any((side == b"").all() for side in answers):
+        unknown = ["the items have no answers that could be alike"]
+    if unknown:
+        return Estimate(None, None, None, level, 0, "Wilson", unknown[0])
+    return agreement(*answers, level=level, clusters=items.clusters)
+
+
+def _answers(scored: Scored, keys: NDArray[np.bytes_]) -> NDArray[np.bytes_] | str:
     """Each item's answer in the order of `keys` `[n]`; empty where it has none."""
     in_group = is_group(scored.record, scored.tables)
     answers: dict[bytes, bytes] = {}
     for table in scored.tables:
+        found = answers_of(table, scored.score.metric)
+        if isinstance(found, str):
+            return found
         own: list[bytes] = table.keys.tolist()
         names = [group_key(table.task, key) for key in own] if in_group else own
-        answers |= zip(names, table.answers.tolist(), strict=True)
+        answers |= zip(names, found.tolist(), strict=True)
     return np.array([answers.get(key, b"") for key in keys.tolist()], dtype=bytes)
 
 

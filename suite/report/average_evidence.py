@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
-from suite.records import Comparison, Evidence
+from suite.records import Comparison, Estimate, Evidence
 from suite.report.pairs import ColumnPairs
-from suite.results.item_scores import ItemScores
-from suite.stats.averages import average_difference, average_error, average_of, items_error
 from suite.stats.intervals import MeanError
 from suite.stats.power import mde_normal
+from suite.stats.task_averages import (
+    AveragedTask,
+    average_error,
+    averaged_difference,
+    averaged_task,
+)
 
 
 def average_evidence(
@@ -18,8 +23,9 @@ def average_evidence(
 ) -> dict[str, Evidence]:
     """Each model's average with its interval and its difference from the reference row.
 
-    Tasks are strata: their items vary, the tasks do not. The difference is paired in every task
-    that has items. A model that lacks one of the tasks has no average.
+    Tasks are strata: their items vary, the tasks do not; items that several tasks share are not
+    independent. The difference is paired in every task that has items. A model that lacks one of
+    the tasks has no average. The average of one task has that task's own interval.
     """
     found = {}
     for model in models:
@@ -29,8 +35,25 @@ def average_evidence(
         versus = None
         if reference is not None and model != reference:
             versus = compare_averages(model, reference, columns, level)
-        found[model] = Evidence(error.estimate(level), versus)
+        estimate = columns[0].estimate(model) if len(columns) == 1 else None
+        found[model] = Evidence(cut(estimate or error.estimate(level), 0.0, 1.0), versus)
     return found
+
+
+def cut(estimate: Estimate, lowest: float, highest: float) -> Estimate:
+    """An estimate without the part of its interval that no true value can lie in.
+
+    What is left holds the true value just as often; the method says that it was cut.
+    """
+    low, high = estimate.low, estimate.high
+    if low is None or high is None or (low >= lowest and high <= highest):
+        return estimate
+    return replace(
+        estimate,
+        low=max(low, lowest),
+        high=min(high, highest),
+        method=f"{estimate.method}, cut at {100 * lowest:.0f} and {100 * highest:.0f} %",
+    )
 
 
 def compare_averages(
@@ -38,17 +61,26 @@ def compare_averages(
 ) -> Comparison | None:
     """The difference of two models' averages; None where a task cannot be compared.
 
-    Paired where all tasks have items of both, else from the two averages' own errors.
+    Paired where all tasks have items of both, else from the two averages' own errors. Of one task
+    it is that task's own comparison.
     """
     known = [pairs for pairs in columns if {new, base} <= pairs.scored.keys()]
     if not columns or len(known) < len(columns):
         return None
     if any(isinstance(pairs.compare(new, base), str) for pairs in columns):
         return None
+    if len(columns) == 1:
+        single = columns[0].compare(new, base)
+        return None if isinstance(single, str) else single
     joined = [pairs.join(new, base) for pairs in columns]
-    items: list[tuple[ItemScores, ItemScores]] = [p for p in joined if not isinstance(p, str)]
-    if len(items) == len(columns):
-        error = average_difference([new for new, _ in items], [base for _, base in items])
+    differences = [
+        averaged_difference(*items, pairs.scored[new].record.task.task)
+        for items, pairs in zip(joined, columns, strict=True)
+        if not isinstance(items, str)
+    ]
+    is_paired = len(differences) == len(columns)
+    if is_paired:
+        error = average_error(differences)
     else:
         first, second = _average(columns, new), _average(columns, base)
         if first is None or second is None:
@@ -58,13 +90,13 @@ def compare_averages(
     if error.stderr is not None:
         df = None if math.isinf(error.df) else error.df
         mde = mde_normal(error.stderr, alpha=1 - level, df=df)
-    is_paired = len(items) == len(columns)
     return Comparison(
-        error.estimate(level),
+        cut(error.estimate(level), -1.0, 1.0),
         error.p_value(),
         error.method,
         is_paired,
         mde=mde,
+        mde_alpha=None if mde is None else 1 - level,
         reason=error.reason,
     )
 
@@ -75,18 +107,16 @@ def _average(columns: Sequence[ColumnPairs], model: str) -> MeanError | None:
     known = [one for one in scored if one is not None and one.score.value is not None]
     if not columns or len(known) < len(columns):
         return None
-    items = [one.items for one in known if one.items is not None]
-    if len(items) == len(columns):
-        return average_of(items)
-    errors = []
+    tasks = []
     for one in known:
         if one.items is not None:
-            errors.append(items_error(one.items))
+            tasks.append(averaged_task(one.items, one.record.task.task))
             continue
         stderr, n = one.score.stderr or None, one.record.task.num_items or 0
         reason = None if stderr else "no items and no standard error"
-        errors.append(MeanError(one.score.value, stderr, math.inf, n, "lm-eval's", reason))
-    return average_error(errors)
+        error = MeanError(one.score.value, stderr, math.inf, n, "lm-eval's", reason)
+        tasks.append(AveragedTask(error))
+    return average_error(tasks)
 
 
 def _unpaired(first: MeanError, second: MeanError) -> MeanError:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -14,27 +15,43 @@ from numpy.typing import NDArray
 from scipy import special
 
 from suite.records import Estimate
-from suite.stats.intervals import mean_interval, t_quantile, wilson_interval
-from suite.stats.option_probabilities import option_probabilities, same_length
+from suite.stats.intervals import clustered_interval, mean_interval, t_quantile, wilson_interval
+from suite.stats.option_probabilities import (
+    option_probabilities,
+    same_length,
+    why_no_probabilities,
+)
 
 Model = TypeVar("Model")
 
 
 def agreement(
-    first: NDArray[np.bytes_], second: NDArray[np.bytes_], *, level: float = 0.95
+    first: NDArray[np.bytes_],
+    second: NDArray[np.bytes_],
+    *,
+    level: float = 0.95,
+    clusters: NDArray[np.int64] | None = None,
 ) -> Estimate:
-    """Share of items that both models answer alike, right or wrong, with Wilson's interval.
+    """Share of items that both models answer alike, right or wrong.
+
+    With Wilson's interval, or a clustered one where items share a text.
 
     Args:
         first: `[n]`, answers or their hashes; empty where there is none. Items without an answer
             from both are left out.
         second: `[n]`, of the other model, in the same order.
         level: Nominal coverage.
+        clusters: `[n]`, equal for items that share a text.
     """
     _check_same_shape(first, second)
     is_answered = (first != b"") & (second != b"")
-    num_alike = int(np.count_nonzero(is_answered & (first == second)))
-    return wilson_interval(num_alike, int(is_answered.sum()), level=level)
+    is_alike = (first == second)[is_answered]
+    if clusters is None:
+        return wilson_interval(int(is_alike.sum()), len(is_alike), level=level)
+    found = clustered_interval(is_alike, clusters[is_answered], level=level)
+    if found.low is None or found.high is None:
+        return found
+    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
 
 
 def double_fault(
@@ -115,6 +132,8 @@ def label_loyalty(
         ValueError: other numbers of items or options.
     """
     _check_same_options(teacher, student)
+    if reason := why_no_probabilities(teacher) or why_no_probabilities(student):
+        return Estimate(None, None, None, level, len(teacher), "Wilson", reason)
     num_alike = sum(
         int(first.argmax() == second.argmax())
         for first, second in zip(teacher, student, strict=True)
@@ -139,9 +158,11 @@ def probability_loyalty(
         level: Nominal coverage.
 
     Raises:
-        ValueError: other numbers of items or options, or an item with no possible option.
+        ValueError: other numbers of items or options.
     """
     _check_same_options(teacher, student)
+    if reason := why_no_probabilities(teacher) or why_no_probabilities(student):
+        return Estimate(None, None, None, level, len(teacher), "t", reason)
     first, second = option_probabilities(teacher), option_probabilities(student)
     values = np.empty(len(first))
     for places in same_length(first):

@@ -1,4 +1,4 @@
-"""Means over strata: the single tasks of a group, and the tasks of a table's average.
+"""Means over strata: the single tasks of a group.
 
 Strata are fixed, not drawn: only the items within them vary, so SE^2 = sum of w^2 SE^2.
 """
@@ -10,30 +10,25 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from suite.errors import NotComparableError
 from suite.results.item_scores import ItemScores
-from suite.stats.discordant import exact_interval
 from suite.stats.intervals import (
     MIN_CLUSTERS,
     MeanError,
     clustered_error,
     clustered_residuals_error,
-    is_constant,
     mean_error,
-    t_quantile,
     too_few,
     why_unusable,
-    wilson_interval,
 )
 from suite.stats.ratio import linearised, why_no_ratio
+from suite.stats.resamples import reach_over
 
 # Weights of items that are equal but for the rounding of 1 / n.
 SAME_WEIGHT = 1e-9
 LINEARISED = "linearised t"
-# Of the interval that stands in for a standard error; at others it would be much the same.
-FALLBACK_LEVEL = 0.95
 
 
 def item_weights(
@@ -66,8 +61,9 @@ def stratified_error(
 ) -> MeanError:
     """Mean over strata of the means within them, with its standard error.
 
-    One stratum gives the plain mean. With clusters, which may reach over strata, the residuals
-    from the strata's own means are summed within each cluster.
+    One stratum gives the plain mean. Clusters lie within strata, so each stratum's own give its
+    error, and one with too few of them leaves the whole without. Clusters that reach over strata
+    are pooled: the residuals from the strata's own means are summed within each.
 
     Args:
         values: `[n]`, scores or paired differences.
@@ -88,30 +84,63 @@ def stratified_error(
         if clusters is not None:
             return clustered_error(values[inside], clusters[inside])
         return mean_error(values[inside])
-    if clusters is not None:
+    if clusters is not None and reach_over(clusters, strata):
         means = np.bincount(strata, values) / np.maximum(np.bincount(strata), 1)
         residuals = weights * (values - means[strata])
         return clustered_residuals_error(float(weights @ values), residuals, clusters)
-    errors = [mean_error(values[strata == stratum]) for stratum in used]
-    constant = all(is_constant(values[strata == stratum]) for stratum in used)
-    return _sum_of(errors, stratum_weights[used], "single task", constant)
+    errors = [
+        _stratum_error(values[inside], None if clusters is None else clusters[inside])
+        for inside in (strata == stratum for stratum in used)
+    ]
+    return _sum_of(errors, stratum_weights[used], is_clustered=clusters is not None)
+
+
+def has_few_clusters(
+    strata: NDArray[np.int64], clusters: NDArray[np.int64] | None, stratum_weights: ArrayLike
+) -> bool:
+    """Whether a stratum that counts has clusters of several items, yet fewer than `MIN_CLUSTERS`.
+
+    Clusters that reach over strata are counted together.
+    """
+    if clusters is None or len(clusters) == 0:
+        return False
+    if reach_over(clusters, strata):
+        return len(np.unique(clusters)) < MIN_CLUSTERS
+    used = np.flatnonzero(np.asarray(stratum_weights) > 0)
+    own = [clusters[strata == stratum] for stratum in used]
+    return any(len(np.unique(one)) < min(MIN_CLUSTERS, len(one)) for one in own)
+
+
+def _stratum_error(values: NDArray[np.float64], clusters: NDArray[np.int64] | None) -> MeanError:
+    # A group has clusters where one of its tasks has; the others' items stand for themselves.
+    if clusters is None or len(np.unique(clusters)) == len(values):
+        return mean_error(values)
+    return clustered_error(values, clusters)
 
 
 def _sum_of(
-    errors: Sequence[MeanError], weights: NDArray[np.float64], unit: str, constant: bool
+    errors: Sequence[MeanError], weights: NDArray[np.float64], *, is_clustered: bool
 ) -> MeanError:
     """Weighted sum of independent means; a stratum that does not vary adds no error."""
     n = sum(error.n for error in errors)
-    method = f"stratified t ({len(errors)} {unit}s)"
+    method = f"stratified t ({len(errors)} single tasks)"
+    if is_clustered:
+        method = f"clustered t ({n:,} clusters in {len(errors)} single tasks)"
     mean = float(
         sum(w * e.mean for w, e in zip(weights, errors, strict=True) if e.mean is not None)
     )
-    if constant:
-        return MeanError(mean, None, math.nan, n, method, f"no {unit} has any variance")
-    single = sum(error.n == 1 for error in errors)
-    if single:
-        found = f"1 {unit} has" if single == 1 else f"{single} {unit}s have"
-        return MeanError(mean, None, math.nan, n, method, f"{found} only one item")
+    few = [e for e in errors if e.stderr is None and e.method != "t" and e.n < MIN_CLUSTERS]
+    single = [e for e in errors if e.n == 1 and e.method == "t"]
+    reason = None
+    if few:
+        reason = f"in {len(few)} of {len(errors)} single tasks {few[0].reason}"
+    elif all(error.stderr is None for error in errors):
+        reason = "no single task has any variance"
+    elif single:
+        found = "1 single task has" if len(single) == 1 else f"{len(single)} single tasks have"
+        reason = f"{found} only one item"
+    if reason:
+        return MeanError(mean, None, math.nan, n, method, reason)
     parts = np.array([(w * (e.stderr or 0.0)) ** 2 for w, e in zip(weights, errors, strict=True)])
     dfs = np.array([e.df if e.stderr is not None else math.inf for e in errors])
     return MeanError(mean, math.sqrt(parts.sum()), satterthwaite(parts, dfs), n, method)
@@ -126,41 +155,6 @@ def satterthwaite(variances: NDArray[np.float64], dfs: NDArray[np.float64]) -> f
     return float(variances.sum()) ** 2 / uncertain if uncertain > 0 else math.inf
 
 
-def average_error(errors: Sequence[MeanError], weights: Sequence[float] | None = None) -> MeanError:
-    """The average over a table's tasks, from the mean (or paired difference) of each.
-
-    Args:
-        errors: One a task; tasks are independent of each other.
-        weights: One a task, brought to sum 1; None for equal ones.
-
-    Returns:
-        Without a mean where a task has none, without a standard error where a task has none.
-    """
-    n = sum(error.n for error in errors)
-    method = f"stratified t ({len(errors)} tasks)"
-    if not errors:
-        return MeanError(None, None, math.nan, 0, method, "there are no tasks")
-    shares = np.ones(len(errors)) if weights is None else np.asarray(weights, dtype=np.float64)
-    if not shares.sum() > 0 or bool((shares < 0).any()):
-        return MeanError(None, None, math.nan, n, method, "the tasks' weights sum to 0")
-    shares = shares / shares.sum()
-    means = [error.mean for error in errors if error.mean is not None]
-    if len(means) < len(errors):
-        reason = _named([error for error in errors if error.mean is None], len(errors))
-        return MeanError(None, None, math.nan, n, method, reason)
-    mean = float(shares @ np.array(means))
-    unknown = [error for error in errors if error.stderr is None]
-    if unknown:
-        return MeanError(mean, None, math.nan, n, method, _named(unknown, len(errors)))
-    parts = (shares * np.array([error.stderr for error in errors])) ** 2
-    df = satterthwaite(parts, np.array([error.df for error in errors]))
-    return MeanError(mean, math.sqrt(parts.sum()), df, n, method)
-
-
-def _named(errors: Sequence[MeanError], num_tasks: int) -> str:
-    return f"{len(errors)} of {num_tasks} tasks have no standard error: {errors[0].reason}"
-
-
 def is_plain_binary(items: ItemScores) -> bool:
     """Whether the score is a share of independent items that all count the same."""
     if items.clusters is not None or not items.is_binary:
@@ -170,7 +164,7 @@ def is_plain_binary(items: ItemScores) -> bool:
 
 
 def items_error(items: ItemScores) -> MeanError:
-    """A score with its standard error, the form in which averages take it.
+    """A score with its standard error.
 
     A ratio metric is linearised.
     """
@@ -197,67 +191,6 @@ def difference_error(new: ItemScores, reference: ItemScores) -> MeanError:
     if reason:
         return MeanError(None, None, math.nan, len(new), LINEARISED, reason)
     return _ratio_error(linearised(new) - linearised(reference), clusters)
-
-
-def average_of(items: Sequence[ItemScores], weights: Sequence[float] | None = None) -> MeanError:
-    """A model's average over tasks, with its standard error.
-
-    A task whose 0/1 scores are all alike has no variance to add, yet is not known exactly: its
-    error is then that of its Wilson interval.
-
-    Args:
-        items: One a task.
-        weights: One a task, brought to sum 1; None for equal ones.
-    """
-    errors = []
-    for task in items:
-        error = items_error(task)
-        if _is_short_of_error(error) and is_plain_binary(task):
-            interval = wilson_interval(int(task.values.sum()), len(task), level=FALLBACK_LEVEL)
-            error = _from_limits(error, interval.low, interval.high)
-        errors.append(error)
-    return average_error(errors, weights)
-
-
-def average_difference(
-    new: Sequence[ItemScores],
-    reference: Sequence[ItemScores],
-    weights: Sequence[float] | None = None,
-) -> MeanError:
-    """The difference new - reference of two averages over the same tasks and items.
-
-    Paired within each task. Where two models do equally on every item of a 0/1 task, the error is
-    that of the exact interval without discordant items.
-
-    Args:
-        new: One a task.
-        reference: The same tasks.
-        weights: One a task, brought to sum 1; None for equal ones.
-
-    Raises:
-        NotComparableError: other items in a task, or another way to aggregate them.
-    """
-    errors = []
-    for first, second in zip(new, reference, strict=True):
-        error = difference_error(first, second)
-        if _is_short_of_error(error) and is_plain_binary(first) and is_plain_binary(second):
-            won = int(np.count_nonzero(first.values > second.values))
-            lost = int(np.count_nonzero(first.values < second.values))
-            low, high = exact_interval(won, lost, len(first), level=FALLBACK_LEVEL)
-            error = _from_limits(error, low, high)
-        errors.append(error)
-    return average_error(errors, weights)
-
-
-def _is_short_of_error(error: MeanError) -> bool:
-    return error.mean is not None and error.stderr is None
-
-
-def _from_limits(error: MeanError, low: float | None, high: float | None) -> MeanError:
-    if low is None or high is None:
-        return error
-    stderr = (high - low) / 2.0 / t_quantile((1.0 + FALLBACK_LEVEL) / 2.0, math.inf)
-    return replace(error, stderr=stderr, df=math.inf, reason=None)
 
 
 def _ratio_error(shares: NDArray[np.float64], clusters: NDArray[np.int64] | None) -> MeanError:

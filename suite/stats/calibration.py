@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from suite.records import Estimate
 from suite.stats.intervals import MIN_CLUSTERS, mean_interval, too_few, wilson_interval
-from suite.stats.option_probabilities import option_probabilities
+from suite.stats.option_probabilities import option_probabilities, why_no_probabilities
 from suite.stats.resamples import (
     NUM_RESAMPLES,
     SEED,
@@ -152,10 +152,12 @@ def brier_score(
         correct: `[n]`, number of the right option; items with -1 (unknown) are left out.
         level: Coverage of the t interval of the items' values.
 
-    Raises:
-        ValueError: an item with no possible option.
+    Returns:
+        No value, but a reason, where an item has no possible option.
     """
     known = [(row, int(k)) for row, k in zip(log_likelihoods, correct, strict=True) if k >= 0]
+    if reason := why_no_probabilities([row for row, _ in known]):
+        return Estimate(None, None, None, level, len(known), "t", reason)
     probs = option_probabilities([row for row, _ in known])
     # sum_k (p_k - y_k)^2 = sum_k p_k^2 - 2 p_correct + 1
     values = [

@@ -16,13 +16,14 @@ from suite.results.item_scores import ItemScores
 from suite.stats.averages import (
     check_same_items,
     difference_error,
+    has_few_clusters,
     is_plain_binary,
     item_weights,
     items_error,
     satterthwaite,
 )
 from suite.stats.discordant import Variant, exact_interval
-from suite.stats.intervals import MIN_CLUSTERS, MeanError, Tested, wilson_interval
+from suite.stats.intervals import MeanError, Tested, wilson_interval
 from suite.stats.paired import mcnemar, paired_bootstrap, sign_flip
 from suite.stats.power import mde_exact, mde_normal
 from suite.stats.ratio import ratio_difference, ratio_interval
@@ -32,6 +33,9 @@ Test = Literal["auto", "exact", "mid-p", "t", "bootstrap", "sign-flip"]
 
 # Replicates that lie outside of a limit: with fewer, where it is found is mostly chance.
 MIN_OUTSIDE = 10
+# Items beyond which a bootstrap gives way to the t test: its resamples would take over 400 MB, and
+# with so many items the two are alike.
+MAX_DRAWN = 40_000
 NOT_BINARY = "McNemar's test needs unclustered items that score 0 or 1 and all count the same"
 
 
@@ -41,7 +45,7 @@ def estimate(items: ItemScores, *, level: float = 0.95, counts: Counts | None = 
     0/1 scores of unclustered items that all count the same: Wilson (of a group, this leaves out
     what strata would gain). Other means: t, stratified over the single tasks of a group, clustered
     where items share a text. Ratio metrics: bootstrap over documents, or t of the linearised ratio
-    where the level asks for more resamples than there are.
+    where the level asks for more resamples than there are, or the documents are very many.
 
     Args:
         items: The items' scores.
@@ -51,7 +55,7 @@ def estimate(items: ItemScores, *, level: float = 0.95, counts: Counts | None = 
     """
     if is_plain_binary(items):
         return wilson_interval(int(items.values.sum()), len(items), level=level)
-    if items.aggregation == "mean" or not has_resamples_for(level, counts):
+    if items.aggregation == "mean" or not can_be_drawn(items, level, counts):
         return items_error(items).estimate(level)
     return ratio_interval(items, _drawn(items, counts), level=level)
 
@@ -68,8 +72,9 @@ def compare(
 
     "auto" takes the exact McNemar test for 0/1 scores of unclustered items that all count the
     same, the bootstrap over documents for ratio metrics, else the paired t test, stratified or
-    clustered as the items are. A bootstrap whose level asks for more resamples than there are
-    gives way to the t test, of the linearised ratios for a ratio metric.
+    clustered as the items are. A bootstrap whose level asks for more resamples than there are, or
+    of more than `MAX_DRAWN` items, gives way to the t test, of the linearised ratios for a ratio
+    metric.
 
     Args:
         new: Scores of the model in question.
@@ -98,7 +103,7 @@ def compare(
         reason = error.reason if len(new) == 0 else NOT_BINARY
         nothing = Estimate(error.mean, None, None, level, len(new), name, reason)
         return _comparison(new, reference, Tested(nothing, None), name, error)
-    if test == "bootstrap" and has_resamples_for(level, counts):
+    if test == "bootstrap" and can_be_drawn(new, level, counts):
         tested = _bootstrap(new, reference, level, _drawn(new, counts))
         return _comparison(new, reference, tested, f"paired {tested.difference.method}", error)
     tested, name = Tested(error.estimate(level), error.p_value()), _t_name(error)
@@ -145,6 +150,11 @@ def compare_aggregates(
     return Comparison(error.estimate(level), error.p_value(), name, False, mde=mde, reason=reason)
 
 
+def can_be_drawn(items: ItemScores, level: float, counts: Counts | None = None) -> bool:
+    """Whether a bootstrap of these items is used at this level, or gives way to the t test."""
+    return len(items) <= MAX_DRAWN and has_resamples_for(level, counts)
+
+
 def has_resamples_for(level: float, counts: Counts | None = None) -> bool:
     """Whether enough replicates lie outside of the limits of this level to place them."""
     num = NUM_RESAMPLES if counts is None else len(counts)
@@ -187,6 +197,7 @@ def _bootstrap(new: ItemScores, reference: ItemScores, level: float, counts: Cou
         counts,
         weights=np.zeros(len(new)) if weights is None else weights,
         clusters=new.clusters,
+        strata=new.strata,
         level=level,
     )
 
@@ -199,8 +210,7 @@ def _sign_flip(new: ItemScores, reference: ItemScores, by_t: Tested) -> Tested:
     weights = item_weights(new.strata, new.stratum_weights)
     if by_t.difference.value is None or weights is None:
         return by_t
-    num_clusters = by_t.difference.n
-    if new.clusters is not None and num_clusters < MIN_CLUSTERS:
+    if has_few_clusters(new.strata, new.clusters, new.stratum_weights):
         return by_t
     turned = (new.values - reference.values) * weights
     return Tested(by_t.difference, sign_flip(turned, clusters=new.clusters))

@@ -18,16 +18,28 @@ def option_probabilities(
         log_likelihoods: `[K_i]` an item, one number an option; -inf is an impossible one.
 
     Raises:
-        ValueError: an item without options, or one of whose options none is possible.
+        ValueError: an item that `why_no_probabilities` names.
     """
+    reason = why_no_probabilities(log_likelihoods)
+    if reason:
+        raise ValueError(reason)
     probs = [np.empty(0)] * len(log_likelihoods)
     for places in same_length(log_likelihoods):
         table = np.stack([log_likelihoods[place] for place in places]).astype(np.float64)
-        if table.shape[1] == 0 or not np.isfinite(table.max(axis=1)).all():
-            raise ValueError("an item has no option with a finite log-likelihood")
         for place, row in zip(places, special.softmax(table, axis=1), strict=True):
             probs[place] = row
     return probs
+
+
+def why_no_probabilities(log_likelihoods: Sequence[NDArray[np.float64]]) -> str | None:
+    """Why some items have no distribution, one clause; None where all have.
+
+    They have no options, none with a finite log-likelihood, or one without a number.
+    """
+    num = sum(1 for row in log_likelihoods if not (len(row) and np.isfinite(row.max())))
+    if not num:
+        return None
+    return f"no finite log-likelihood of an option for {num:,} of {len(log_likelihoods):,} items"
 
 
 def same_length(rows: Sequence[NDArray[np.float64]]) -> list[NDArray[np.int64]]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from suite.records import Estimate
+from suite.stats.averages import has_few_clusters
 from suite.stats.discordant import Variant, mcnemar_p_values
 from suite.stats.intervals import (
     MIN_CLUSTERS,
@@ -29,7 +30,7 @@ from suite.stats.resamples import (
     Counts,
     bca_limits,
     judge_replicates,
-    resampled_sums,
+    resampled_means,
 )
 
 # Up to so many independent signs all combinations are gone through: 16,384.
@@ -105,7 +106,8 @@ def paired_bootstrap(
     counts: Counts,
     *,
     weights: NDArray[np.float64] | None = None,
-    clusters: ArrayLike | None = None,
+    clusters: NDArray[np.int64] | None = None,
+    strata: NDArray[np.int64] | None = None,
     level: float = 0.95,
     limits: Literal["percentile", "bca"] = "percentile",
 ) -> Tested:
@@ -113,16 +115,17 @@ def paired_bootstrap(
 
     Args:
         differences: `[n]`, new - reference.
-        counts: `[R, n]` of `resample_counts`, with the same clusters.
+        counts: `[R, n]` of `resample_counts`, with the same clusters and strata.
         weights: `[n]`, what each item counts in the mean; None for equal ones.
         clusters: `[n]`, what was drawn in place of items.
+        strata: `[n]`, within which the mean is taken before the weights join them.
         level: Nominal coverage.
         limits: "percentile" agrees with the p-value; "bca" corrects for bias and skewness and has
             no p-value.
 
     Returns:
-        No interval and no p-value below `MIN_CLUSTERS` items or clusters, or where all differences
-        are equal.
+        No interval and no p-value below `MIN_CLUSTERS` items, or clusters of a stratum, or where
+        all differences are equal.
     """
     items = np.asarray(differences, dtype=np.float64)
     shares = np.ones(len(items)) if weights is None else weights
@@ -140,13 +143,19 @@ def paired_bootstrap(
     if n < MIN_CLUSTERS or is_constant(items):
         reason = too_few(n, unit) if n < MIN_CLUSTERS else f"all {len(items):,} values are equal"
         return Tested(replace(empty, value=value, reason=reason), None)
-    sums = resampled_sums(counts, np.stack([items * shares, shares], axis=1))
-    with np.errstate(invalid="ignore"):
-        replicates = sums[:, 0] / sums[:, 1]
+    strata = np.zeros(len(items), dtype=np.int64) if strata is None else strata
+    if has_few_clusters(strata, clusters, np.bincount(strata, shares)):
+        reason = "a single task has too few clusters for an interval: at least "
+        return Tested(
+            replace(empty, value=value, reason=f"{reason}{MIN_CLUSTERS} are needed"), None
+        )
+    replicates = resampled_means(counts, items, shares, strata)
     # A mean that is 0 but for rounding speaks for neither model.
     replicates[np.abs(replicates) <= TIE * np.abs(items).max()] = 0.0
     if limits == "bca":
-        influence = np.asarray(np.bincount(units, shares * (items - value)), dtype=np.float64)
+        totals = np.maximum(np.bincount(strata, shares), np.finfo(float).tiny)
+        middles = np.bincount(strata, shares * items) / totals
+        influence = np.asarray(np.bincount(units, shares * (items - middles[strata])), np.float64)
         return Tested(_bca(replicates, influence, replace(empty, value=value)), None)
     return judge_replicates(replicates, value, level, n, method)
 

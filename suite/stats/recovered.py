@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from suite.records import Estimate
 from suite.results.item_scores import ItemScores
-from suite.stats.averages import check_same_items, item_weights
+from suite.stats.averages import check_same_items, has_few_clusters, item_weights
 from suite.stats.intervals import MIN_CLUSTERS, too_few, why_unusable
 from suite.stats.ratio import num_documents, ratio_value, resampled_ratios
-from suite.stats.resamples import Counts, judge_replicates, resampled_sums
+from suite.stats.resamples import Counts, judge_replicates, resampled_means
 
 # Farther than any ratio, and still a number.
 FAR = 1e300
@@ -89,6 +89,9 @@ def _ratio(
             return replace(nothing, reason=reason)
     if n < MIN_CLUSTERS:
         return replace(nothing, reason=too_few(n, unit))
+    if has_few_clusters(upper[0].strata, upper[0].clusters, upper[0].stratum_weights):
+        reason = "a single task has too few clusters for an interval: at least "
+        return replace(nothing, reason=f"{reason}{MIN_CLUSTERS} are needed")
     above, below = _signed(upper, counts), _signed(lower, counts)
     if above is None or below is None:
         return replace(nothing, reason="one of the models has no score")
@@ -122,7 +125,5 @@ def _score(items: ItemScores, counts: Counts) -> NDArray[np.float64] | None:
     weights = item_weights(items.strata, items.stratum_weights)
     if weights is None:
         return None
-    sums = resampled_sums(counts, np.stack([weights * items.values, weights], axis=1))
-    replicates = np.full(len(counts), np.nan)
-    np.divide(sums[:, 0], sums[:, 1], out=replicates, where=sums[:, 1] > 0)
+    replicates = resampled_means(counts, items.values, weights, items.strata)
     return np.append(weights @ items.values, replicates)

@@ -39,22 +39,34 @@ def resample_counts(
         num_resamples: R.
         seed: The same numbers for the same seed.
         clusters: `[n]`; whole clusters are drawn instead of items.
-        strata: `[n]`; every stratum keeps its number of items. Not used with clusters.
+        strata: `[n]`; every stratum keeps its number of items, or of clusters. Clusters that reach
+            over strata are drawn from all.
 
     Returns:
         `[R, n]`, one byte a number: 10,000 resamples of 10,000 items take 100 MB.
     """
     rng = np.random.default_rng(seed)
+    units = np.arange(n)
     if clusters is not None:
-        _, members = np.unique(clusters, return_inverse=True)
-        return _draw(int(members.max()) + 1, num_resamples, rng)[:, members]
-    if strata is None or bool((strata == strata[0]).all()):
+        units = np.unique(clusters, return_inverse=True)[1]
+        strata = None if strata is not None and reach_over(clusters, strata) else strata
+    if strata is None:
+        strata = np.zeros(n, dtype=np.int64)
+    # One stratum without clusters, the usual case, needs no copy.
+    if clusters is None and bool((strata == strata[0]).all()):
         return _draw(n, num_resamples, rng)
     counts = np.empty((num_resamples, n), dtype=np.uint8)
     for stratum in np.unique(strata):
         inside = np.flatnonzero(strata == stratum)
-        counts[:, inside] = _draw(len(inside), num_resamples, rng)
+        own, members = np.unique(units[inside], return_inverse=True)
+        counts[:, inside] = _draw(len(own), num_resamples, rng)[:, members]
     return counts
+
+
+def reach_over(clusters: NDArray[np.int64], strata: NDArray[np.int64]) -> bool:
+    """Whether a cluster has items of several strata; both `[n]`."""
+    pairs = np.unique(np.stack([clusters, strata]), axis=1)
+    return bool(pairs.shape[1] > len(np.unique(clusters)))
 
 
 def _draw(n: int, num_resamples: int, rng: np.random.Generator) -> Counts:
@@ -85,6 +97,34 @@ def resampled_sums(counts: Counts, columns: NDArray[np.float64]) -> NDArray[np.f
     for start in range(0, len(counts), block):
         sums[start : start + block] = counts[start : start + block].astype(np.float64) @ columns
     return sums
+
+
+def resampled_means(
+    counts: Counts,
+    values: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    strata: NDArray[np.int64] | None = None,
+) -> NDArray[np.float64]:
+    """The weighted mean in every resample, `[R]`; NaN where nothing of weight was drawn.
+
+    A stratum keeps its weight however many items its drawn clusters hold.
+
+    Args:
+        counts: `[R, n]`.
+        values: `[n]`.
+        weights: `[n]`, not all 0.
+        strata: `[n]`; None for a single one.
+    """
+    if strata is None or bool((strata == strata[0]).all()):
+        sums = resampled_sums(counts, np.stack([weights * values, weights], axis=1))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(sums[:, 0] / sums[:, 1])
+    total = np.zeros(len(counts))
+    for stratum in np.unique(strata[weights > 0]):
+        inside = np.flatnonzero(strata == stratum)
+        means = resampled_means(counts[:, inside], values[inside], weights[inside])
+        total += weights[inside].sum() / weights.sum() * means
+    return total
 
 
 def bootstrap_p_value(replicates: NDArray[np.float64]) -> float:

@@ -267,6 +267,86 @@ def test_members_of_a_compared_group_are_not_tested_again(folders: tuple[Path, P
     assert sorted(task.label for task in asked.tasks) == ["both", "one"]
 
 
+def write_group(folder: Path, model: str, tasks: dict[str, list[int]], **changes: Any) -> None:
+    """A run whose group `all` is made of its tasks."""
+    mean = sum(map(sum, tasks.values())) / sum(map(len, tasks.values()))
+    results = {
+        name: {"acc,none": sum(scores) / len(scores), "acc_stderr,none": 0.05}
+        for name, scores in tasks.items()
+    }
+    results["all"] = {"acc,none": changes.pop("mean", mean), "acc_stderr,none": 0.05}
+    higher = {name: {"acc": True} for name in results}
+    shots = dict.fromkeys(results, changes.get("shots", 0))
+    write_run(
+        folder,
+        model,
+        tasks,
+        results=results,
+        higher_is_better=higher,
+        group_subtasks={"all": list(tasks)},
+        **{"n-shot": shots},
+        **changes,
+    )
+
+
+def test_a_group_of_one_task_and_this_task_are_one_comparison(folders: tuple[Path, Path]) -> None:
+    write_group(folders[0], "old", {"one": OLD})
+    write_group(folders[1], "new", {"one": NEW})
+    found = compared(folders)
+    assert ([task.label for task in found.tasks], found.average) == (["all"], None)
+    assert found.notes == ("not compared on their own, being part of a group: one",)
+
+
+def test_a_task_run_again_in_another_file_is_part_of_its_group(
+    folders: tuple[Path, Path],
+) -> None:
+    other = "2026-02-02T03-04-05.000000"
+    for folder, model, scores in ((folders[0], "old", OLD), (folders[1], "new", NEW)):
+        write_group(folder, model, {"one": scores, "two": scores})
+        write_run(folder, model, {"one": scores}, stamp=other)
+    assert [task.label for task in compared(folders).tasks] == ["all"]
+
+
+def test_a_task_of_a_group_with_other_shots_is_compared_and_averaged_as_the_same_items(
+    folders: tuple[Path, Path],
+) -> None:
+    other = "2026-02-02T03-04-05.000000"
+    for folder, model, scores in ((folders[0], "old", OLD), (folders[1], "new", NEW)):
+        write_group(folder, model, {"one": scores})
+        write_run(folder, model, {"one": scores}, stamp=other, shots=5)
+    found = compared(folders)
+    assert sorted(task.label for task in found.tasks) == ["all", "one"]
+    variance = sum((d - 0.3) ** 2 for d in (b - a for a, b in zip(OLD, NEW, strict=True))) / 59 / 60
+    difference = found.average.comparison.difference
+    assert difference.high - difference.value == pytest.approx(
+        stats.t.ppf(0.975, 59) * math.sqrt(variance)
+    )
+
+
+def test_a_group_without_items_keeps_its_tasks_and_leaves_the_average_to_them(
+    folders: tuple[Path, Path],
+) -> None:
+    write_group(folders[0], "old", {"one": OLD, "two": OLD}, mean=0.123)
+    write_group(folders[1], "new", {"one": NEW, "two": LIKE_OLD}, mean=0.456)
+    found = compared(folders)
+    by_label = {task.label: task.comparison.paired for task in found.tasks}
+    assert by_label == {"all": False, "one": True, "two": True}
+    assert sorted(found.average.labels) == ["one", "two"]
+    assert (
+        "not part of the average, having no items while the single tasks have: all" in found.notes
+    )
+
+
+def test_a_task_with_equal_answers_still_has_a_place_in_the_average(
+    folders: tuple[Path, Path],
+) -> None:
+    write_run(folders[0], "old", {"arc": OLD, "boolean": OLD})
+    write_run(folders[1], "new", {"arc": NEW, "boolean": OLD})
+    comparison = compared(folders).average.comparison
+    assert comparison.difference.value == pytest.approx(18 / 120)
+    assert comparison.p_value is not None
+
+
 @pytest.mark.parametrize("test", ["exact", "mid-p", "t", "bootstrap", "sign-flip"])
 def test_every_test_can_be_asked_for(folders: tuple[Path, Path], test: Any) -> None:
     write_run(folders[0], "old", {"arc": OLD})

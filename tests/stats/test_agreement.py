@@ -19,6 +19,7 @@ from suite.stats.agreement import (
     pairwise,
     probability_loyalty,
 )
+from suite.stats.intervals import clustered_interval
 
 RIGHT = np.array([[1, 1, 0, 0, 1, 0], [1, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 0]], dtype=bool)
 
@@ -151,8 +152,15 @@ def test_other_items_or_options_are_refused() -> None:
         agreement(names("a", "b"), names("a", "b", "c"))
     with pytest.raises(ValueError, match=r"^teacher and student need the same items and options$"):
         label_loyalty([np.zeros(2)], [np.zeros(3)])
-    with pytest.raises(ValueError, match=r"^an item has no option with a finite log-likelihood$"):
-        probability_loyalty([np.full(2, -np.inf)], [np.zeros(2)])
+
+
+@pytest.mark.parametrize("row", [[-np.inf, -np.inf], [np.nan, -1.0], []])
+def test_an_item_without_a_possible_option_leaves_no_loyalty_but_a_reason(row) -> None:
+    models = [np.array([-1.0, -2.0]), np.array(row)]
+    for measure in (probability_loyalty, label_loyalty):
+        found = measure(models, models)
+        assert (found.value, found.low) == (None, None)
+        assert found.reason == "no finite log-likelihood of an option for 1 of 2 items"
 
 
 def test_pairs_of_models_fill_a_symmetric_matrix() -> None:
@@ -164,3 +172,13 @@ def test_pairs_of_models_fill_a_symmetric_matrix() -> None:
                 assert found is None
             else:
                 assert found == double_fault(RIGHT[row], RIGHT[column])
+
+
+def test_agreement_on_items_that_share_a_text_has_a_clustered_interval() -> None:
+    rng = np.random.default_rng(5)
+    clusters = np.repeat(np.arange(20), 5)
+    first, second = (np.repeat(rng.integers(0, 2, 20), 5).astype("S1") for _ in range(2))
+    found = agreement(first, second, clusters=clusters)
+    expected = clustered_interval(first == second, clusters)
+    assert (found.low, found.high) == (expected.low, expected.high)
+    assert found.high - found.low > agreement(first, second).high - agreement(first, second).low

@@ -1,4 +1,4 @@
-"""Means over strata and over tasks: plain loops, and Welch's test as a special case."""
+"""Means over strata against plain loops."""
 
 from __future__ import annotations
 
@@ -6,21 +6,16 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from suite.errors import NotComparableError
 from suite.results.item_scores import ItemScores
 from suite.stats.averages import (
-    average_difference,
-    average_error,
-    average_of,
     difference_error,
     has_equal_weights,
     item_weights,
-    items_error,
     stratified_error,
 )
-from suite.stats.intervals import MeanError, mean_error, wilson_interval
+from suite.stats.intervals import clustered_error, mean_error
 
 
 def scores(values, strata=None, stratum_weights=(1.0,), clusters=None) -> ItemScores:
@@ -74,14 +69,6 @@ def test_stratified_error_equals_plain_loops(rng):
     assert found.method == "stratified t (3 single tasks)"
 
 
-def test_two_strata_give_welchs_degrees_of_freedom(rng):
-    first, second = rng.normal(0.5, 1, 12), rng.normal(0, 3, 30)
-    found = average_error([mean_error(first), mean_error(-second)])
-    expected = stats.ttest_ind(first, second, equal_var=False)
-    assert found.p_value() == pytest.approx(expected.pvalue, rel=1e-12)
-    assert found.df == pytest.approx(expected.df, rel=1e-12)
-
-
 def test_one_stratum_gives_the_plain_mean(rng):
     values = rng.normal(size=15)
     assert stratified_error(values, np.zeros(15, int), np.ones(1)) == mean_error(values)
@@ -108,6 +95,55 @@ def test_clusters_may_reach_over_strata(rng):
     assert found.stderr == pytest.approx(stderr, rel=1e-12)
 
 
+def nested(rng, num_clusters, size) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values, strata and clusters of a group whose tasks have so many passages each."""
+    num = sum(num_clusters)
+    passages = np.repeat(np.arange(num), size)
+    strata = np.repeat(np.arange(len(num_clusters)), np.array(num_clusters) * size)
+    values = rng.normal(size=num)[passages] + rng.normal(0, 0.5, num * size)
+    return values, strata, passages
+
+
+def test_clusters_within_strata_are_strata_of_clusters(rng):
+    values, strata, clusters = nested(rng, (12, 15), 4)
+    weights = np.array([0.7, 0.3])
+    first, second = (clustered_error(values[strata == s], clusters[strata == s]) for s in (0, 1))
+    parts = (0.7 * first.stderr) ** 2, (0.3 * second.stderr) ** 2
+    found = stratified_error(values, strata, weights, clusters)
+    assert found.mean == pytest.approx(0.7 * first.mean + 0.3 * second.mean, rel=1e-12)
+    assert found.stderr == pytest.approx(math.sqrt(sum(parts)), rel=1e-12)
+    assert found.df == pytest.approx(sum(parts) ** 2 / (parts[0] ** 2 / 11 + parts[1] ** 2 / 14))
+    assert (found.n, found.method) == (27, "clustered t (27 clusters in 2 single tasks)")
+
+
+def test_a_single_task_with_few_clusters_leaves_the_group_without_an_interval(rng):
+    values, strata, clusters = nested(rng, (2,) * 20, 5)
+    found = stratified_error(values, strata, np.full(20, 0.05), clusters)
+    assert found.mean == pytest.approx(values.mean())
+    assert (found.stderr, found.reason) == (
+        None,
+        "in 20 of 20 single tasks 2 clusters are too few for an interval: at least 10 are needed",
+    )
+
+
+def test_a_single_task_without_passages_needs_no_ten_items(rng):
+    values, strata, clusters = nested(rng, (12,), 4)
+    values, strata = np.append(values, [0.1, 0.5, 0.2]), np.append(strata, [1, 1, 1])
+    clusters = np.append(clusters, [100, 101, 102])
+    found = stratified_error(values, strata, np.array([0.5, 0.5]), clusters)
+    parts = clustered_error(values[:48], clusters[:48]), mean_error(values[48:])
+    assert found.stderr == pytest.approx(math.hypot(*(0.5 * part.stderr for part in parts)))
+
+
+def test_intervals_of_clusters_within_strata_hold_the_truth():
+    rng, held = np.random.default_rng(0), []
+    for _ in range(400):
+        values, strata, clusters = nested(rng, (10,) * 5, 4)
+        found = stratified_error(values, strata, np.full(5, 0.2), clusters).estimate(0.95)
+        held.append(found.low <= 0 <= found.high)
+    assert np.mean(held) == pytest.approx(0.95, abs=0.03)
+
+
 @pytest.mark.parametrize(
     ("values", "strata", "reason"),
     [
@@ -120,70 +156,6 @@ def test_clusters_may_reach_over_strata(rng):
 def test_strata_that_tell_no_variance_say_why(values, strata, reason):
     found = stratified_error(np.array(values), np.array(strata, dtype=int), np.array([0.5, 0.5]))
     assert (found.stderr, found.reason) == (None, reason)
-
-
-def test_average_error_is_the_root_of_squared_weights_times_squared_errors():
-    errors = [MeanError(0.5, 0.03, 40.0, 41, "t"), MeanError(0.7, 0.04, math.inf, 9, "t")]
-    found = average_error(errors)
-    assert found.mean == pytest.approx(0.6)
-    assert found.stderr == pytest.approx(0.025)
-    weighted = average_error(errors, [3, 1])
-    assert weighted.mean == pytest.approx(0.55)
-    assert weighted.stderr == pytest.approx(math.hypot(0.75 * 0.03, 0.25 * 0.04))
-    assert (found.n, found.method) == (50, "stratified t (2 tasks)")
-
-
-@pytest.mark.parametrize(
-    ("errors", "weights", "mean", "reason"),
-    [
-        ([], None, None, "there are no tasks"),
-        ([MeanError(0.5, 0.1, 9.0, 10, "t")], [0.0], None, "the tasks' weights sum to 0"),
-        (
-            [MeanError(0.5, 0.1, 9.0, 10, "t"), mean_error([])],
-            None,
-            None,
-            "1 of 2 tasks have no standard error: there are no items",
-        ),
-        (
-            [MeanError(0.5, 0.1, 9.0, 10, "t"), mean_error([0.3])],
-            None,
-            0.4,
-            "1 of 2 tasks have no standard error: one item has no variance",
-        ),
-    ],
-)
-def test_an_average_that_tasks_do_not_allow_says_why(errors, weights, mean, reason):
-    found = average_error(errors, weights)
-    assert (found.mean, found.stderr, found.reason) == (mean, None, reason)
-
-
-def test_an_average_over_tasks_holds_a_task_without_any_right_answer(rng):
-    some, none = scores(rng.random(80) < 0.4), scores(np.zeros(50))
-    found = average_of([some, none])
-    wilson = wilson_interval(0, 50)
-    width = (wilson.high - wilson.low) / 2 / stats.norm.ppf(0.975)
-    expected = math.hypot(items_error(some).stderr, width) / 2
-    assert found.mean == pytest.approx(some.values.mean() / 2)
-    assert found.stderr == pytest.approx(expected, rel=1e-12)
-
-
-def test_a_paired_average_is_narrower_than_the_two_models_apart(rng):
-    reference = [scores(rng.random(200) < 0.5) for _ in range(3)]
-    new = [
-        scores(np.where(rng.random(200) < 0.05, 1 - task.values, task.values)) for task in reference
-    ]
-    found = average_difference(new, reference)
-    by_task = [n.values - r.values for n, r in zip(new, reference, strict=True)]
-    assert found.mean == pytest.approx(np.mean([task.mean() for task in by_task]))
-    expected = math.sqrt(sum(task.var(ddof=1) / 200 for task in by_task)) / 3
-    assert found.stderr == pytest.approx(expected, rel=1e-12)
-    assert found.stderr < average_of(new).stderr
-
-
-def test_models_that_agree_on_a_whole_task_still_have_an_error_there(rng):
-    task, other = scores(rng.random(100) < 0.5), scores(rng.random(100) < 0.5)
-    found = average_difference([task, other], [task, scores(1 - other.values)])
-    assert found.stderr > difference_error(other, scores(1 - other.values)).stderr / 2
 
 
 def test_other_items_are_refused():

@@ -163,3 +163,10 @@ def test_a_brier_score_without_known_answers_is_undefined() -> None:
 def test_other_numbers_of_items_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^2 confidences for 3 answers$"):
         reliability_bins(np.zeros(2), np.zeros(3, dtype=bool))
+
+
+def test_an_item_without_a_possible_option_leaves_no_brier_score_but_a_reason() -> None:
+    rows = [np.array([-1.0, -2.0]), np.array([np.nan, -1.0]), np.array([-np.inf])]
+    found = brier_score(rows, np.array([0, 1, -1]))
+    assert (found.value, found.low) == (None, None)
+    assert found.reason == "no finite log-likelihood of an option for 1 of 2 items"

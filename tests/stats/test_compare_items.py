@@ -149,6 +149,28 @@ def test_clusters_of_either_side_are_used(binary):
     assert found.test == "clustered paired t (20 clusters)"
 
 
+def test_a_bootstrap_of_clusters_within_strata_is_as_wide_as_the_t_test(rng):
+    # Passages of unequal length, in two tasks whose levels differ far more than passages do.
+    clusters = np.repeat(np.arange(80), rng.integers(1, 9, 80))
+    strata = (clusters >= 40).astype(np.int64)
+    values = 5.0 * strata + rng.normal(size=80)[clusters]
+    group = {"strata": strata, "stratum_weights": np.array([0.5, 0.5]), "clusters": clusters}
+    new, reference = scores(values, **group), scores(values * 0, **group)
+    by_t, drawn = (compare(new, reference, test=test).difference for test in ("t", "bootstrap"))
+    assert drawn.value == pytest.approx(by_t.value)
+    assert drawn.high - drawn.low == pytest.approx(by_t.high - by_t.low, rel=0.08)
+
+
+@pytest.mark.parametrize("test", ["t", "bootstrap", "sign-flip"])
+def test_a_single_task_of_few_clusters_has_no_interval_under_any_test(rng, test):
+    clusters = np.repeat(np.arange(40), 3)
+    strata = (clusters >= 36).astype(np.int64)
+    group = {"strata": strata, "stratum_weights": np.array([0.5, 0.5]), "clusters": clusters}
+    found = compare(scores(rng.random(120), **group), scores(rng.random(120), **group), test=test)
+    assert (found.difference.low, found.p_value) == (None, None)
+    assert "too few" in found.reason
+
+
 def test_fewer_than_ten_clusters_give_a_reason(binary):
     new, reference = (scores(values, clusters=np.arange(120) % 4) for values in binary)
     reason = "4 clusters are too few for an interval: at least 10 are needed"
@@ -349,3 +371,12 @@ def test_aggregates_without_errors_are_not_tested(new, reason):
     assert (found.p_value, found.mde, found.reason) == (None, None, reason)
     expected = Estimate(value, None, None, 0.95, 0, "Welch, unpaired", reason)
     assert found.difference == expected
+
+
+def test_more_documents_than_resamples_fit_are_judged_by_t(documents, monkeypatch):
+    new, reference, weights = documents
+    monkeypatch.setattr("suite.stats.compare.MAX_DRAWN", 59)
+    monkeypatch.setattr("suite.stats.compare.resample_counts", None)
+    left, right = (scores(v, "bits_per_byte", weights=weights) for v in (new, reference))
+    assert compare(left, right).test == "linearised paired t"
+    assert estimate(left).method == "linearised t"

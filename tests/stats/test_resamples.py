@@ -14,6 +14,7 @@ from suite.stats.resamples import (
     judge_replicates,
     percentile_limits,
     resample_counts,
+    resampled_means,
     resampled_sums,
 )
 
@@ -64,6 +65,22 @@ def test_strata_keep_their_sizes():
     counts = resample_counts(5, 200, strata=strata).astype(int)
     assert (counts[:, strata == 0].sum(axis=1) == 2).all()
     assert (counts[:, strata == 1].sum(axis=1) == 3).all()
+
+
+def test_clusters_are_drawn_within_their_strata():
+    strata = np.repeat([0, 1], [6, 4])
+    clusters = np.array([0, 0, 1, 1, 2, 2, 3, 3, 4, 4])
+    counts = resample_counts(10, 200, clusters=clusters, strata=strata).astype(int)
+    assert (counts[:, ::2] == counts[:, 1::2]).all()
+    assert (counts[:, :6:2].sum(axis=1) == 3).all()
+    assert (counts[:, 6::2].sum(axis=1) == 2).all()
+
+
+def test_a_stratum_keeps_its_weight_in_every_resample():
+    counts = np.array([[2, 0, 0, 0], [0, 2, 2, 0]], dtype=np.uint8)
+    values, strata = np.array([1.0, 0.0, 4.0, 8.0]), np.array([0, 0, 1, 1])
+    means = resampled_means(counts, values, np.full(4, 0.25), strata)
+    np.testing.assert_array_equal(means, [np.nan, 2.0])
 
 
 def test_sums_equal_a_loop_over_the_drawn_items(rng):

@@ -52,6 +52,31 @@ def test_chance_of_seeds_and_of_items_adds_up(rng):
     assert stderr_of(found, df) == pytest.approx(math.sqrt(by_items + by_seeds), rel=0.03)
 
 
+def test_chance_that_items_and_seeds_have_only_together_counts_once(rng):
+    values = (rng.random((5, 400)) < 0.6).astype(float)
+    found = seeds_interval(values, drawn=FEW)
+    of_seeds, of_items = values.mean(axis=1).var(ddof=1) / 5, values.mean(axis=0).var(ddof=1) / 400
+    apart = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean()
+    of_both = (apart**2).sum() / (4 * 399) / (5 * 400)
+    variance = max(of_seeds + of_items - of_both, of_seeds, of_items)
+    df = variance**2 / (of_seeds**2 / 4 + of_items**2 / 399)
+    assert stderr_of(found, df) == pytest.approx(math.sqrt(variance), rel=0.05)
+
+
+def test_intervals_of_right_and_wrong_answers_are_not_far_too_wide(rng):
+    widths, found = [], []
+    for _ in range(60):
+        chances = np.clip(rng.normal(0.6, 0.15, 200), 0.02, 0.98)
+        one, other = ((rng.random((5, 200)) < chances).astype(float) for _ in range(2))
+        tested = seeds_difference(one, other, drawn=Drawn(num_resamples=300)).difference
+        widths.append(tested.high - tested.low)
+        found.append(tested.low <= 0 <= tested.high)
+    chance = math.sqrt(2 * 0.6 * 0.4 / (5 * 200))
+    # Before the correction about 1.8; what is left above 1 is t for few seeds.
+    assert np.mean(widths) / 2 / (1.96 * chance) < 1.5
+    assert np.mean(found) >= 0.9
+
+
 def test_the_same_random_seed_gives_the_same_interval(rng):
     values = runs(rng, 3, 60, seed_spread=0.1)
     assert seeds_interval(values, drawn=FEW) == seeds_interval(values, drawn=FEW)
