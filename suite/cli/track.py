@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from suite.errors import ConfigError
+from suite.errors import ConfigError, SuiteError
 
+# As sysexits.h has it.
+_FAULT = 70
 _PATH = click.Path(path_type=Path)
 _store = click.option(
     "--store",
@@ -43,11 +47,16 @@ def track() -> None:
 @click.option("--step", type=int, required=True, metavar="N", help="Where in the series.")
 @_model
 @_store
-@click.option("--replace", is_flag=True, help="In place of another run at the same step.")
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="In place of another run at the same step; a check of it is another look.",
+)
 def add(run: Path, series: str, step: int, model: str | None, store: Path, replace: bool) -> None:
     """Add RUN to a series.
 
-    Adding the same again changes nothing. Two processes may add at once.
+    Adding the same again changes nothing; the same scores elsewhere, or scored again, take its
+    place. Two processes may add at once.
     """
     from suite.pipelines.track import add_run
 
@@ -196,21 +205,23 @@ def check(series: str, run: Path | None, **options: Any) -> None:
     items: regressed if it lies below 0 and d is at most -margin; improved likewise; else pass if it
     lies above -margin; else inconclusive, with the smallest drop that would be found (MDE). Holm's
     procedure covers the tasks of a look; look k spends alpha * 6 / (pi^2 k^2), or alpha / K with
-    --planned-looks. The store counts looks; the same checkpoint again is the same look.
+    --planned-looks. The store counts looks; the same scores again are the same look, other scores
+    of the same checkpoint a new one.
 
     With --reference only that file and RUN are read and nothing is written, so --look or
     --planned-looks must be given.
 
     Exit codes: 0 pass, improved or inconclusive; 1 regressed; 2 wrong input; 3 inconclusive with
-    --strict; 4 the two were not measured alike.
+    --strict; 4 the two were not measured alike; 70 a fault of this program.
     """
     from suite.pipelines.track import check_series
     from suite.pipelines.track_output import check_options, write_report
 
-    report = check_series(check_options(series, run, options))
     strict = options["strict"]
-    write_report(report, options, strict=strict)
-    _print_report(report)
+    with _one_is_a_regression():
+        report = check_series(check_options(series, run, options))
+        write_report(report, options, strict=strict)
+        _print_report(report)
     click.get_current_context().exit(report.exit_code(strict=strict))
 
 
@@ -262,8 +273,23 @@ def watch(folder: Path, **options: Any) -> None:
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console()
-    code = watch_folder(watched, checks, lambda text: _say(console, text), _print_report)
+    with _one_is_a_regression():
+        code = watch_folder(watched, checks, lambda text: _say(console, text), _print_report)
     click.get_current_context().exit(code)
+
+
+@contextmanager
+def _one_is_a_regression() -> Iterator[None]:
+    """Whatever goes wrong ends with another exit code than a regression."""
+    try:
+        yield
+    except SuiteError as error:
+        if error.exit_code == 1:
+            raise ConfigError(str(error)) from error
+        raise
+    except Exception:
+        traceback.print_exc()
+        click.get_current_context().exit(_FAULT)
 
 
 def _say(console: Any, text: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,9 +10,12 @@ from typing import Any
 
 from suite.errors import ConfigError, RecordError
 from suite.pipelines.track_index import mirror
+from suite.records import RunRecord
 from suite.results.index import ResultsIndex
+from suite.results.item_table import ItemTable
 from suite.results.samples_file import read_item_tables
 from suite.track.entries import Entry, check_series_name
+from suite.track.fingerprint import ReadTables
 from suite.track.gate import Margins, pair_tasks
 from suite.track.history import drift_flag, look_terms, past_terms
 from suite.track.look_report import LookReport, report_for_store
@@ -96,7 +99,8 @@ def add_run(
     check_series_name(series)
     if step < 0:
         raise ConfigError(f"--step is {step}, expected at least 0")
-    entry, notes = find_run(run, series, step, model)
+    with _tables() as tables:
+        entry, notes = find_run(run, series, step, model, tables)
     is_new = Store(store).add(entry, replace=replace)
     mirror(store)
     return Added(entry, is_new, notes)
@@ -111,14 +115,14 @@ def pin_run(
         ConfigError: There is no such run, or none of its tasks can be judged.
     """
     check_series_name(series)
-    entry, notes = find_run(run, series, None, model)
     with _tables() as tables:
+        entry, notes = find_run(run, series, None, model, tables)
         tracked = read_run(entry, tables)
     pinned = _pinned_of(tracked)
     told = [f"{label}: not judged, {reason}" for label, reason in pinned.not_judged.items()]
+    size = None if export is None else export_pinned(pinned, export)
     Store(store).pin(entry)
     mirror(store)
-    size = None if export is None else export_pinned(pinned, export)
     return PinnedRun(entry, tuple(pinned.tasks), (*notes, *told), size)
 
 
@@ -151,8 +155,9 @@ def _check_alone(options: CheckOptions) -> LookReport:
     notes = []
     if pinned.series != options.series:
         notes.append(f"the reference was pinned for series {pinned.series}")
-    entry, skipped = find_run(options.run, options.series, None, options.model)
-    run = read_run(entry, read_item_tables, _metrics(pinned))
+    read_tables = _reading_once()
+    entry, skipped = find_run(options.run, options.series, None, options.model, read_tables)
+    run = read_run(entry, read_tables, _metrics(pinned))
     hashed = {label: hashed_like_a_file(task) for label, task in run.tasks.items()}
     run = TrackedRun(run.entry, hashed, run.notes)
     report = _look(run, pinned, options, options.look, alpha)
@@ -164,8 +169,8 @@ def _check_in_store(options: CheckOptions) -> LookReport:
     pinned_entry = store.pinned(options.series)
     if pinned_entry is None:
         raise ConfigError(store.no_pinned(options.series))
-    entry, skipped = _checkpoint(store, options)
     with store.locked(options.series), _tables() as tables:
+        entry, skipped = _checkpoint(store, options, tables)
         checks = [
             check
             for check in store.checks(options.series)
@@ -175,22 +180,26 @@ def _check_in_store(options: CheckOptions) -> LookReport:
         alpha = options.spending.of_look(look)
         pinned = _pinned_of(read_run(pinned_entry, tables))
         run = read_run(entry, tables, _metrics(pinned))
-        if entry.fingerprint == pinned_entry.fingerprint:
+        if entry.is_same(pinned_entry):
             skipped = (*skipped, "the checkpoint is the pinned run itself")
         report = _with_notes(_look(run, pinned, options, look, alpha), skipped)
         report = _with_drift(report, [check for check in checks if int(check["look"]) < look])
         name = f"{entry.fingerprint[:16]}-{pinned_entry.fingerprint[:16]}"
-        store.write_check(options.series, name, report_for_store(report))
+        store.write_check(options.series, name, report_for_store(report, store.base))
     return report
 
 
-def _checkpoint(store: Store, options: CheckOptions) -> tuple[Entry, tuple[str, ...]]:
+def _checkpoint(
+    store: Store, options: CheckOptions, read_tables: ReadTables
+) -> tuple[Entry, tuple[str, ...]]:
     """The run that is checked: the one that was given, or the newest of the series."""
     if options.run is None:
         return store.newest(options.series), ()
-    entry, notes = find_run(options.run, options.series, None, options.model)
-    same = [e for e in store.entries(options.series) if e.fingerprint == entry.fingerprint]
-    return (same[0] if same else entry), notes
+    entry, notes = find_run(options.run, options.series, None, options.model, read_tables)
+    same = [e for e in store.entries(options.series) if e.is_same(entry)]
+    # Of several steps with the same scores the one whose run was given.
+    same.sort(key=lambda e: e.run != entry.run)
+    return (replace(entry, step=same[0].step) if same else entry), notes
 
 
 def _look(
@@ -251,6 +260,19 @@ def _metrics(pinned: Pinned) -> dict[str, str]:
 
 def _with_notes(report: LookReport, notes: tuple[str, ...]) -> LookReport:
     return replace(report, notes=(*notes, *report.notes))
+
+
+def _reading_once() -> ReadTables:
+    """How items are read where nothing is kept on disk."""
+    found: dict[tuple[str, str], Sequence[ItemTable]] = {}
+
+    def read(record: RunRecord) -> Sequence[ItemTable]:
+        key = (str(record.file), record.label)
+        if key not in found:
+            found[key] = read_item_tables(record)
+        return found[key]
+
+    return read
 
 
 @contextmanager

@@ -49,8 +49,8 @@ def list_runs(store: Path, series: str | None = None) -> tuple[ListedRun, ...]:
 
 def _rows(store: Store, series: str) -> list[ListedRun]:
     pinned, entries = store.pinned(series), store.entries(series)
-    prints = {entry.fingerprint for entry in entries}
-    alone = [pinned] if pinned is not None and pinned.fingerprint not in prints else []
+    stands_there = pinned is None or any(entry.is_same(pinned) for entry in entries)
+    alone = [] if pinned is None or stands_there else [pinned]
     checks = {
         check["checkpoint"]: check
         for check in store.checks(series)
@@ -65,7 +65,7 @@ def _row(entry: Entry, pinned: Entry | None, check: dict[str, Any] | None) -> Li
         step=entry.step,
         model=entry.model,
         run=str(entry.run),
-        is_pinned=pinned is not None and entry.fingerprint == pinned.fingerprint,
+        is_pinned=pinned is not None and entry.is_same(pinned),
         look=None if check is None else check["look"],
         verdict=None if check is None else check["verdict"],
     )

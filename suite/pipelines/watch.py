@@ -187,8 +187,8 @@ def _checked(watch: _Watch, run: Path, step: int) -> int | None:
     """Check a run where something is pinned; the exit code where the verdict ends the command."""
     store, options = Store(watch.checks.store), watch.options
     pinned = store.pinned(watch.checks.series)
-    mine = {entry.step: entry.fingerprint for entry in store.entries(watch.checks.series)}
-    if pinned is None or mine.get(step) == pinned.fingerprint:
+    mine = {entry.step: entry for entry in store.entries(watch.checks.series)}
+    if pinned is None or (step in mine and mine[step].is_same(pinned)):
         return None
     try:
         report = check_series(replace(watch.checks, run=run))

@@ -6,15 +6,15 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from suite.config import content_hash
 from suite.errors import ConfigError, RecordError
 from suite.records import RunRecord
 from suite.results.samples_file import open_samples
+from suite.track.fingerprint import ReadTables, scores_fingerprint
 
 SCHEMA_VERSION = 1
 _SERIES = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -31,6 +31,7 @@ class Entry:
         run: The run's folder.
         results: Names of the results files below `run`.
         files: Names of these and of the samples files below `run`, and the SHA-256 of each.
+        fingerprint: Of the scores in them, see `scores_fingerprint`.
     """
 
     series: str
@@ -39,11 +40,11 @@ class Entry:
     run: Path
     results: tuple[str, ...]
     files: Mapping[str, str]
+    fingerprint: str
 
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of what the files contain: equal for the same scores, wherever they lie."""
-        return content_hash(sorted(self.files.values()))
+    def is_same(self, other: Entry) -> bool:
+        """Whether both are one model with the same scores, wherever and whenever written."""
+        return (self.model, self.fingerprint) == (other.model, other.fingerprint)
 
     @property
     def results_files(self) -> tuple[Path, ...]:
@@ -65,7 +66,13 @@ def check_series_name(name: str) -> str:
     return name
 
 
-def entry_of(run: Path, records: Iterable[RunRecord], series: str, step: int | None) -> Entry:
+def entry_of(
+    run: Path,
+    records: Sequence[RunRecord],
+    series: str,
+    step: int | None,
+    read_tables: ReadTables,
+) -> Entry:
     """The entry of a run: the results files of one model's records, and their samples files.
 
     Args:
@@ -73,6 +80,7 @@ def entry_of(run: Path, records: Iterable[RunRecord], series: str, step: int | N
         records: At least one, all of one model and with files.
         series: The series.
         step: Where in it the run stands.
+        read_tables: The items of a record.
 
     Raises:
         RecordError: A file cannot be read.
@@ -86,11 +94,23 @@ def entry_of(run: Path, records: Iterable[RunRecord], series: str, step: int | N
             name = path.absolute().relative_to(folder).as_posix()
             if name not in files:
                 files[name] = file_hash(path)
-    return Entry(series, step, model, folder, tuple(sorted(results)), dict(sorted(files.items())))
+    return Entry(
+        series=series,
+        step=step,
+        model=model,
+        run=Path(os.path.normpath(folder)),
+        results=tuple(sorted(results)),
+        files=dict(sorted(files.items())),
+        fingerprint=scores_fingerprint(records, read_tables),
+    )
 
 
-def file_hash(path: Path) -> str:
+def file_hash(path: Path, mend: str = "put the run's files back") -> str:
     """SHA-256 (hex) of a file.
+
+    Args:
+        path: The file.
+        mend: What to do where it cannot be read, as a clause.
 
     Raises:
         RecordError: It cannot be read.
@@ -100,7 +120,7 @@ def file_hash(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         reason = error.strerror or str(error)
-        raise RecordError(f"{path}: cannot be read ({reason}); put the run's files back") from error
+        raise RecordError(f"{path}: cannot be read ({reason}); {mend}") from error
 
 
 def check_files(entry: Entry) -> None:
@@ -109,27 +129,32 @@ def check_files(entry: Entry) -> None:
     Raises:
         RecordError: One is missing or has changed; says how to go on.
     """
+    again = "pin the run again" if entry.step is None else "add the run again with --replace"
+    mend = f"put the file back, or {again}"
     for name, expected in entry.files.items():
-        if file_hash(entry.run / name) != expected:
-            mend = "pin the run again" if entry.step is None else "add the run again with --replace"
+        if file_hash(entry.run / name, mend) != expected:
             raise RecordError(
-                f"{entry.run / name}: changed since series {entry.series} was told of it; put the"
-                f" file back, or {mend}"
+                f"{entry.run / name}: changed since series {entry.series} was told of it; {mend}"
             )
 
 
 def entry_to_json(entry: Entry, base: Path) -> dict[str, Any]:
     """Plain data of an entry; a run below `base` is named from there, so both may be moved."""
-    inside = entry.run.is_relative_to(base)
     return {
         "schema_version": SCHEMA_VERSION,
         "series": entry.series,
         "step": entry.step,
         "model": entry.model,
-        "run": entry.run.relative_to(base).as_posix() if inside else str(entry.run),
+        "run": place_from(entry.run, base),
         "results": list(entry.results),
         "files": dict(entry.files),
+        "fingerprint": entry.fingerprint,
     }
+
+
+def place_from(place: Path, base: Path) -> str:
+    """A place as it is named from `base`; as a whole path where it is not below it."""
+    return place.relative_to(base).as_posix() if place.is_relative_to(base) else str(place)
 
 
 def entry_from_json(path: Path, base: Path) -> Entry:
@@ -144,7 +169,8 @@ def entry_from_json(path: Path, base: Path) -> Entry:
         step = None if data["step"] is None else int(data["step"])
         run = Path(os.path.normpath(base / str(data["run"])))
         results = tuple(str(name) for name in data["results"])
-        return Entry(str(data["series"]), step, str(data["model"]), run, results, files)
+        series, model, fingerprint = (str(data[k]) for k in ("series", "model", "fingerprint"))
+        return Entry(series, step, model, run, results, files, fingerprint)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RecordError(
             f"{path}: not an entry of a series ({type(error).__name__}: {error}); add or pin the"

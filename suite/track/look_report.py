@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from suite.stats.verdict import Verdict
-from suite.track.entries import SCHEMA_VERSION
+from suite.track.entries import SCHEMA_VERSION, place_from
 from suite.track.history import LookTerms, terms_to_json
 from suite.track.looks import Spending
 from suite.track.regress import TaskResult, overall
@@ -24,9 +25,9 @@ class LookReport:
         step: The checkpoint's step; None for a run that is not in the series.
         model: The checkpoint's model.
         run: Its folder.
-        checkpoint: Fingerprint of its files.
+        checkpoint: Fingerprint of its scores.
         pinned_model: The pinned run's model.
-        pinned: Fingerprint of the pinned run's files.
+        pinned: Fingerprint of the pinned run's scores.
         look: The look's number; None where only planned looks are told.
         spending: How the error rate of all looks is shared.
         alpha: What this look spends.
@@ -100,10 +101,14 @@ def report_to_json(report: LookReport, *, strict: bool) -> dict[str, Any]:
     }
 
 
-def report_for_store(report: LookReport) -> dict[str, Any]:
-    """Plain data of a check as it is kept, with what later looks need."""
+def report_for_store(report: LookReport, base: Path) -> dict[str, Any]:
+    """Plain data of a check as it is kept, with what later looks need.
+
+    A run below `base` is named from there, as in the entries.
+    """
     terms = {label: terms_to_json(found) for label, found in report.terms.items()}
-    return {**report_to_json(report, strict=False), "terms": terms}
+    data = report_to_json(report, strict=False)
+    return {**data, "run": place_from(Path(report.run), base), "terms": terms}
 
 
 def verdict_text(task: TaskResult) -> str:

@@ -1,7 +1,8 @@
 """How much of a series' error rate a look spends, and which look it is.
 
 A look is a checkpoint compared with the pinned run. The same checkpoint again is the same look: the
-same scores give the same verdicts and no further chance of a false alarm.
+same scores give the same verdicts and no further chance of a false alarm. Scored again with other
+scores it is a new look, at whatever step it stands.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class Pinned:
     Attributes:
         series: The series it is the reference of.
         model: The model's name.
-        fingerprint: Of the run's files, see `Entry.fingerprint`.
+        fingerprint: Of the run's scores, see `Entry.fingerprint`.
         tasks: By label; each has items and a known direction.
         not_judged: Why the run's other tasks cannot be judged, by label.
     """
@@ -105,6 +105,8 @@ def read_pinned(path: Path) -> Pinned:
     try:
         model = str(data["model"])
         tasks = [_task_from_json(model, task) for task in data["tasks"]]
+        if not tasks:
+            raise ValueError("no task")
         return Pinned(
             str(data["series"]),
             model,

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from suite.errors import ConfigError, near_names
-from suite.records import RunRecord
 from suite.results.importer import load_runs
-from suite.results.item_table import ItemTable
+from suite.results.samples_file import read_item_tables
 from suite.results.scored import Scored
 from suite.results.scores import scored
 from suite.track.entries import Entry, check_files, entry_of
-
-ReadTables = Callable[[RunRecord], Sequence[ItemTable]]
+from suite.track.fingerprint import ReadTables
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +51,11 @@ def why_not_gated(task: Scored) -> str | None:
 
 
 def find_run(
-    place: Path, series: str, step: int | None, model: str | None
+    place: Path,
+    series: str,
+    step: int | None,
+    model: str | None,
+    read_tables: ReadTables = read_item_tables,
 ) -> tuple[Entry, tuple[str, ...]]:
     """The entry of a run on disk, and what was skipped in its folder.
 
@@ -62,6 +64,7 @@ def find_run(
         series: The series it is for.
         step: Where in the series it stands.
         model: Which of the folder's models; needed where there are several.
+        read_tables: The items of a record.
 
     Raises:
         ConfigError: There is no run, or it is not told which one.
@@ -87,7 +90,7 @@ def find_run(
         raise ConfigError(
             f"{place}: the scores of '{chosen}' were computed from other runs; add one of those"
         )
-    return entry_of(place, own, series, step), loaded.notes
+    return entry_of(place, own, series, step, read_tables), loaded.notes
 
 
 def read_run(

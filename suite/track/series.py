@@ -31,6 +31,7 @@ from suite.track.entries import (
 
 PINNED = "pinned.json"
 CHECKS = "checks"
+LOCK = ".lock"
 
 
 class Store:
@@ -83,6 +84,9 @@ class Store:
     def add(self, entry: Entry, *, replace: bool = False) -> bool:
         """Write an entry; returns whether anything was written.
 
+        The same scores of the same model may be written again, from other files or another place:
+        the entry then names those.
+
         Raises:
             ConfigError: Another run stands at the step, or the store cannot be written.
         """
@@ -91,12 +95,13 @@ class Store:
             path = self.folder / entry.series / f"step-{entry.step:08d}.json"
             if path.is_file() and not replace:
                 old = entry_from_json(path, self.base)
-                if _is_same(old, entry):
+                if old == entry:
                     return False
-                raise ConfigError(
-                    f"series {entry.series} has another run at step {entry.step} ({old.model} in"
-                    f" {old.run}); give another --step, or --replace"
-                )
+                if not old.is_same(entry):
+                    raise ConfigError(
+                        f"series {entry.series} has another run at step {entry.step} ({old.model}"
+                        f" in {old.run}); give another --step, or --replace"
+                    )
             self._write(path, entry_to_json(entry, self.base))
             return True
 
@@ -142,7 +147,11 @@ class Store:
         folder = self.folder / check_series_name(series)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / ".lock")
+            ignored = self.folder / ".gitignore"
+            if not ignored.exists():
+                # All but the locks belongs into version control.
+                ignored.write_text(f"{LOCK}\n", encoding="utf-8")
+            lock = FileLock(folder / LOCK)
             lock.acquire()
         except OSError as error:
             raise self._not_written(error) from error
@@ -175,7 +184,3 @@ class Store:
         known = self.series()
         near = f" ({near_names(series, known)})" if known and series not in known else ""
         return f"series {series} in {self.folder} has {lack}{near}; give it one with {command}"
-
-
-def _is_same(old: Entry, new: Entry) -> bool:
-    return old.fingerprint == new.fingerprint and old.model == new.model

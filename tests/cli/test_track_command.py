@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 from xml.etree import ElementTree
 
 import pytest
@@ -16,8 +17,10 @@ from written_runs import write_run
 
 from suite.cli.main import SuiteGroup
 from suite.cli.track import track
+from suite.errors import RecordError
 
 PASSED, REGRESSED, USAGE, INCONCLUSIVE, NOT_COMPARABLE = 0, 1, 2, 3, 4
+FAULT = 70
 NUM = 100
 OLD = {"a": [1.0, 0.0] * (NUM // 2), "b": [1.0] * NUM}
 NO_MARGIN = "expected a number of at least 0, or TASK= and such a number"
@@ -134,6 +137,25 @@ def test_a_file_and_a_run_are_enough(here: Path, monkeypatch: pytest.MonkeyPatch
         "error: --reference without a store cannot count looks; say which look of the series this"
         " is with --look N, or how many there will be with --planned-looks K\n"
     )
+
+
+def test_only_a_regression_is_exit_code_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin()
+    data = json.loads(Path("ref.json").read_text(encoding="utf-8"))
+    Path("empty.json").write_text(json.dumps(data | {"tasks": []}), encoding="utf-8")
+    refused = call("check", "s", "worse", "--reference", "empty.json", "--look", "1")
+    assert refused.exit_code == USAGE
+    assert refused.stderr == (
+        "error: empty.json: a damaged file of a pinned run (ValueError: no task); export it again"
+        " with suite track pin --export\n"
+    )
+    for error, code in ((RecordError("damaged"), USAGE), (StopIteration("a fault"), FAULT)):
+        monkeypatch.setattr("suite.pipelines.track.check_series", Mock(side_effect=error))
+        monkeypatch.setattr("suite.pipelines.watch.watch_folder", Mock(side_effect=error))
+        for arguments in ("check s", "watch . --recipe smoke --series s"):
+            result = call(*arguments.split())
+            assert result.exit_code == code
+            assert str(error) in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,59 @@ def test_the_same_checkpoint_is_the_same_look_and_another_one_the_next() -> None
     assert [row.is_pinned for row in rows] == [True, False, False]
 
 
+def test_a_checkpoint_scored_again_is_the_same_look_unless_an_item_differs() -> None:
+    pin()
+    add("new", 10, WORSE)
+    before = check()
+    assert before.look == 1
+    later = {"stamp": "2026-02-03T04-05-06.000000", "date": 9.0, "total_evaluation_time_seconds": 7}
+    write_run(Path("again"), "new", WORSE, **later)
+    again = check(run=Path("again"))
+    assert (again.look, again.step, again.tasks) == (1, 10, before.tasks)
+    write_run(Path("once-more"), "new", WORSE | {"b": [0.0] * 31 + [1.0] * (NUM - 31)})
+    other = check(run=Path("once-more"))
+    assert (other.look, other.step) == (2, None)
+    # The pinned run too is known by its scores.
+    write_run(Path("old-again"), "old", OLD, **later)
+    pin_run(Path("old-again"), "s", store=Path("track"))
+    assert check().look == 1
+
+
+def test_a_moved_run_is_checked_where_it_is_and_mended_as_the_message_says(here: Path) -> None:
+    pin()
+    add("new", 10, WORSE)
+    shutil.move("new", "moved")
+    with pytest.raises(ConfigError) as error:
+        check()
+    [results] = Path("moved").glob("results_*")
+    assert str(error.value) == (
+        f"{here / 'new' / results.name}: cannot be read (No such file or directory); put the file"
+        " back, or add the run again with --replace"
+    )
+    report = check(run=Path("moved"))
+    assert (report.step, report.verdict) == (10, "regressed")
+    add_run(Path("moved"), "s", 10, store=Path("track"))
+    assert check().tasks == report.tasks
+
+
+def test_a_step_with_the_scores_of_another_one_keeps_its_number() -> None:
+    pin()
+    add("new", 10, WORSE)
+    write_run(Path("copy"), "new", WORSE)
+    add_run(Path("copy"), "s", 20, store=Path("track"))
+    assert [check(run=Path(name)).step for name in ("new", "copy")] == [10, 20]
+
+
+def test_an_export_that_fails_leaves_the_pinned_run() -> None:
+    pin()
+    before = Path("track/s/pinned.json").read_text(encoding="utf-8")
+    write_run(Path("new"), "new", WORSE)
+    Path("file").write_text("")
+    with pytest.raises(ConfigError, match=r"cannot write file/ref\.json"):
+        pin_run(Path("new"), "s", store=Path("track"), export=Path("file/ref.json"))
+    assert Path("track/s/pinned.json").read_text(encoding="utf-8") == before
+
+
 def test_a_replaced_run_is_another_look() -> None:
     pin()
     add("new", 10, WORSE)
@@ -341,6 +394,8 @@ def test_what_was_kept_of_a_check_is_small(here: Path) -> None:
         "regressed",
         path.name[:16],
     )
+    assert kept["run"] == "new"
+    assert str(here) not in path.read_text(encoding="utf-8")
     assert path.stat().st_size < 5_000
 
 

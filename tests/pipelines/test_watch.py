@@ -110,7 +110,7 @@ def test_each_new_checkpoint_is_checked_against_the_pinned_run(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pinned()
-    scorer(monkeypatch, {"model-2": BAD})
+    scorer(monkeypatch, {"model-2": BAD, "model-3": {"a": [0.0, *GOOD["a"][1:]]}})
     for step in (1, 2, 3):
         checkpoint(step)
     code, _, shown = watch()

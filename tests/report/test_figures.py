@@ -115,6 +115,13 @@ def test_the_same_figure_is_the_same_text_and_the_same_file(tmp_path: Path) -> N
     assert sorted(path.name[0] for path in tmp_path.iterdir()) == ["1"] * 3 + ["2"] * 3
 
 
+def test_a_name_that_the_font_lacks_is_no_warning(tmp_path: Path) -> None:
+    points = tuple(estimate(value) for value in (0.2, 0.4))
+    figure = curve_figure([Curve(model, (10, 20), points) for model in ("通义千问", "b")])
+    assert "千问" in figure_svg(figure, title="t", description="d")
+    save_figure(figure, tmp_path / "c.png")
+
+
 def test_two_figures_of_a_page_share_no_name() -> None:
     first, second = (
         set(re.findall(r' id="([^"]+)"', figure_svg(forest(), title=title, description="d")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -79,7 +80,7 @@ def test_the_json_tells_all_and_is_valid() -> None:
         "inconclusive",
     ]
     assert "terms" not in data
-    assert report_for_store(report).keys() == data.keys() | {"terms"}
+    assert report_for_store(report, Path("/base")).keys() == data.keys() | {"terms"}
 
 
 @pytest.mark.parametrize("strict", [False, True])

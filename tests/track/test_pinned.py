@@ -112,6 +112,10 @@ def cut_values(data: dict[str, Any]) -> None:
             "a damaged file of a pinned run (KeyError: 'model')",
         ),
         (
+            lambda data: data.update(tasks=[]),
+            "a damaged file of a pinned run (ValueError: no task)",
+        ),
+        (
             cut_values,
             "a damaged file of a pinned run (ValueError: a column of 299 rows has 2393 bytes"
             " instead of 2392)",

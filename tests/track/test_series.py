@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,11 +79,47 @@ def test_steps_rise_by_number(tmp_path: Path) -> None:
     assert [entry.step for entry in store.entries("s")] == [5, 99_999_999, 100_000_000]
 
 
-def test_a_fingerprint_is_of_contents_not_of_places(tmp_path: Path) -> None:
-    first = entry_at(tmp_path / "x")
-    shutil.copytree(tmp_path / "x", tmp_path / "y")
-    assert entry_at(tmp_path / "y").fingerprint == first.fingerprint
-    assert entry_at(tmp_path / "z", model="n").fingerprint != first.fingerprint
+def test_a_fingerprint_is_of_scores_not_of_files(tmp_path: Path) -> None:
+    first = entry_at(tmp_path / "x").fingerprint
+    later = {"stamp": "2026-02-03T04-05-06.000000", "date": 9.0, "total_evaluation_time_seconds": 7}
+    assert entry_at(tmp_path / "y", **later).fingerprint == first
+    assert entry_at(tmp_path / "z", model="n").fingerprint == first
+    one_item = TASKS | {"b": [0.0, 1.0, 0.0]}
+    others = [TASKS | {"c": [1.0]}, {"a": TASKS["a"]}, {"a": TASKS["b"], "b": TASKS["a"]}, one_item]
+    for number, scores in enumerate(others):
+        write_run(tmp_path / str(number), "m", scores)
+        assert entry_at(tmp_path / str(number)).fingerprint != first
+    assert entry_at(tmp_path / "filter", filter="strict").fingerprint != first
+
+
+def test_without_items_a_fingerprint_is_of_the_aggregates(tmp_path: Path) -> None:
+    facts = {"with_samples": False}
+    first = entry_at(tmp_path / "x", **facts).fingerprint
+    assert entry_at(tmp_path / "y", date=9.0, **facts).fingerprint == first
+    write_run(tmp_path / "z", "m", TASKS | {"b": [0.0, 0.0, 1.0]}, with_samples=False)
+    assert entry_at(tmp_path / "z").fingerprint != first
+
+
+def test_the_same_scores_from_another_place_take_the_entrys_place(tmp_path: Path) -> None:
+    store, entry = Store(tmp_path / "track"), entry_at(tmp_path / "x")
+    store.add(entry)
+    shutil.move(tmp_path / "x", tmp_path / "y")
+    moved = entry_at(tmp_path / "y")
+    assert store.add(moved)
+    assert store.entries("s") == (moved,)
+    assert moved.run == tmp_path / "y"
+    again = entry_at(tmp_path / "z", date=9.0)
+    assert store.add(again)
+    assert store.entries("s") == (again,)
+    assert not store.add(entry_at(tmp_path / "track" / ".." / "z"))
+
+
+def test_locks_stay_out_of_version_control(tmp_path: Path) -> None:
+    Store(tmp_path / "track").add(entry_at(tmp_path / "x"))
+    assert (tmp_path / "track" / ".gitignore").read_text(encoding="utf-8") == ".lock\n"
+    (tmp_path / "track" / ".gitignore").write_text("mine\n", encoding="utf-8")
+    Store(tmp_path / "track").add(entry_at(tmp_path / "x", 200))
+    assert (tmp_path / "track" / ".gitignore").read_text(encoding="utf-8") == "mine\n"
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", ".hidden", "a b", "x" * 101])
@@ -109,9 +146,12 @@ def test_a_changed_file_and_a_missing_one_are_one_sentence_each(tmp_path: Path) 
     with pytest.raises(RecordError) as error:
         check_files(entry)
     assert str(error.value) == (
-        f"{tmp_path / 'x' / name}: cannot be read (No such file or directory); put the run's files"
-        " back"
+        f"{tmp_path / 'x' / name}: cannot be read (No such file or directory); put the file back,"
+        " or add the run again with --replace"
     )
+    with pytest.raises(RecordError) as error:
+        check_files(replace(entry, step=None))
+    assert str(error.value).endswith("put the file back, or pin the run again")
 
 
 @pytest.mark.parametrize(
@@ -164,12 +204,14 @@ def test_a_store_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
 
 ADD = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from suite.errors import ConfigError
 from suite.track.runs import find_run
 from suite.track.series import Store
 base = Path(sys.argv[1])
-entries = [find_run(base / sys.argv[2], "s", step, None)[0] for step in map(int, sys.argv[3:])]
+entry = find_run(base / sys.argv[2], "s", 0, None)[0]
+entries = [replace(entry, step=int(step)) for step in sys.argv[3:]]
 print("ready", flush=True)
 sys.stdin.readline()
 num = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -164,7 +165,11 @@ def _rendered(figure: Figure, kind: str, *, salt: str, facecolor: str = "none") 
         "png": {"Software": None},
     }[kind]
     buffer = io.BytesIO()
-    with settings():
+    with settings(), warnings.catch_warnings():
+        # Text of an SVG is drawn by who shows it; a box in another file tells its reader enough.
+        warnings.filterwarnings(
+            "ignore", message=r"Glyph \d+ .* missing from", category=UserWarning
+        )
         matplotlib.rcParams["svg.hashsalt"] = salt
         if figure.get_layout_engine() is not None:
             # The layout moves a little each time it is solved; solved once, it stays.
