@@ -36,7 +36,8 @@ class Comparison:
     `num_better` and `num_worse` count the items on which the new model does better or worse, None
     where the items are not paired. `mde` is the smallest true difference, in the metric's unit and
     positive, that this test finds with 80 % power at the level it was given. `paired` False means
-    that only aggregates were known. What is None is explained by `reason`.
+    that only aggregates were known. What is None is explained by `reason`. `mde_alpha` is the level
+    of `mde` where it is not that of the difference's interval.
     """
 
     difference: Estimate
@@ -48,6 +49,7 @@ class Comparison:
     mde: float | None = None
     p_adjusted: float | None = None
     reason: str | None = None
+    mde_alpha: float | None = None
 
 
 @dataclass(frozen=True)
@@ -152,8 +154,8 @@ class Column:
     """One task of a table and how it was measured.
 
     `label` is unique in a table. `unit_interval` says that the metric lies in 0-1 and more is
-    better: only such columns enter the average. `protocol` says how prompts were tokenised, "" where
-    that is not known.
+    better: only such columns enter the average. `protocol` says how prompts were tokenised, ""
+    where that is not known.
     """
 
     label: str

@@ -219,3 +219,42 @@ def test_a_training_step_with_alm_costs_little_more_than_one_without() -> None:
     limited = {row["name"]: row for row in rows if row.get("limit") is not None}
     assert [row["limit"] for row in limited.values()] == [1.15, 1.1, 1.1]
     assert all(row["value"] <= row["limit"] for row in limited.values())
+
+
+def measured(folder: str, name: str) -> list[dict]:
+    return json.loads((REFERENCE / folder / name).read_text(encoding="utf-8"))["rows"]
+
+
+def test_the_recorded_intervals_cover_what_they_promise() -> None:
+    found = [row for row in measured("statistics", "statistics.json") if "coverage" in row]
+    wilson = [row for row in found if row["interval"] == "Wilson"]
+    assert {row["n"] for row in wilson} == {50, 200, 1_000}
+    assert {row["truth"] for row in wilson} == {"p = 0.02", "p = 0.5", "p = 0.98"}
+    assert min(row["coverage"] for row in wilson) >= 0.92
+    simulated = [row for row in found if row["interval"] == "t" or "bootstrap" in row["interval"]]
+    assert len(simulated) >= 16
+    assert all(0.93 <= row["coverage"] <= 0.97 for row in simulated)
+
+
+def test_the_recorded_gate_seldom_cries_wolf_and_finds_what_it_says_it_finds() -> None:
+    found = measured("statistics", "statistics.json")
+    gate = [row for row in found if "rule" in row]
+    of_alarms = [row for row in gate if row["measure"] == "false alarms"]
+    alarms = {(row["rule"], row["num_tasks"]): row for row in of_alarms}
+    assert {row["num_histories"] for row in alarms.values()} == {2_000}
+    gates = [row for (rule, _), row in alarms.items() if rule.startswith("gate")]
+    assert len(gates) == 6
+    assert max(row["high"] for row in gates) <= 0.06
+    assert alarms["best run so far", 1]["low"] > 0.9
+    power = [row for row in gate if row["look"] is not None]
+    assert {row["look"] for row in power} == {1, 5, 20}
+    assert min(row["high"] for row in power) >= 0.8
+
+
+def test_the_recorded_report_of_twenty_models_is_quick_and_small() -> None:
+    by_command = {row["command"]: row for row in measured("report-scale", "report.json")}
+    report = by_command["suite report, with index"]
+    assert report["num_models"] == 20
+    assert report["seconds"] < 60
+    assert report["peak_bytes"] < 2e9
+    assert by_command["suite track index --rebuild"]["lines_a_second"] >= 20_000

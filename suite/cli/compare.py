@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from suite.errors import SuiteError
+from suite.errors import ConfigError
 
 _TESTS = ("auto", "exact", "mid-p", "t", "bootstrap", "sign-flip")
 _RUN = click.Path(path_type=Path)
@@ -72,4 +72,4 @@ def _write(path: Path, text: str) -> None:
         write_atomically(path, text)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise SuiteError(f"{path}: cannot be written ({reason}); give another place") from error
+        raise ConfigError(f"{path}: cannot be written ({reason}); give another place") from error

@@ -170,7 +170,8 @@ def _print_plan(options: Any) -> None:
     console = Console()
     console.print(models, tasks)
     if options.reference is not None:
-        click.echo(f"{plan.num_comparisons} comparisons with {options.reference}")
+        are = "comparison" if plan.num_comparisons == 1 else "comparisons"
+        click.echo(f"{plan.num_comparisons} {are} with {options.reference}")
     for note in plan.runs.notes:
         click.echo(note)
     for file in plan.files:

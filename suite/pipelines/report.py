@@ -24,7 +24,7 @@ from suite.report.flips import in_turns
 from suite.report.page_data import PageDetails
 from suite.report.page_details import page_details
 from suite.report.pairs import EvidenceOptions
-from suite.report.paper_rows import Roles, paper_table
+from suite.report.paper_rows import Roles, paper_table, with_evidence
 from suite.report.published_tables import read_published, with_published
 from suite.report.regression_style import RegressionReport, regression_report
 from suite.report.tables import build_table
@@ -84,10 +84,9 @@ def write_run_report(options: ReportOptions) -> WrittenReport:
     """Read runs with their items, test what can be tested, and write the report.
 
     Raises:
-        ConfigError: A path, name, metric or section that is not there, or options that exclude
-            each other.
+        ConfigError: A path, name, metric or section that is not there, options that exclude each
+            other, or a folder that cannot be written.
         RecordError: None of the files can be used.
-        SuiteError: The folder cannot be written.
     """
     _check(options)
     runs = choose_runs(options)
@@ -102,7 +101,10 @@ def write_run_report(options: ReportOptions) -> WrittenReport:
     files = tuple(dict.fromkeys(r.file for r in runs.records if r.file is not None))
     content = _styled(options, table, evidence)
     if isinstance(content, RegressionReport):
-        return WrittenReport(content, write_regression(content, options.output), runs.notes)
+        scores = with_evidence(table, evidence)
+        details = _page_details(scores, found, options)
+        written = write_regression(content, options.output, scores=scores, details=details)
+        return WrittenReport(content, written, runs.notes)
     samples = _samples(content, runs.records)
     details = _page_details(content, found, options)
     written = write_report(content, samples, (), files, options.output, details=details)
@@ -114,9 +116,12 @@ def _check(options: ReportOptions) -> None:
         raise ConfigError(f"--level is {options.level:g}; give a number between 0 and 1, as 0.95")
     if not options.margin >= 0:
         raise ConfigError(f"--margin is {options.margin:g}; give 0 or more, as 0.02")
-    if (options.series or options.fidelity) and options.style == "regression":
+    for path in options.fidelity:
+        if not path.is_file():
+            raise ConfigError(f"--fidelity {path}: there is no such file; suite fidelity writes it")
+    if options.style != "paper" and (options.teacher or options.start):
         raise ConfigError(
-            "--series and --fidelity have no place in --style regression; leave them out"
+            f"--teacher and --start have no place in --style {options.style}; leave them out"
         )
     if options.published is not None:
         read_published(options.published)
@@ -221,12 +226,17 @@ def _first_items(record: RunRecord, filter_name: str) -> tuple[Sample, ...]:
         return ()
 
 
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def _provenance(records: Sequence[RunRecord]) -> dict[str, str]:
     """What is known of the runs, one line a heading."""
     hardware = sorted({record.hardware for record in records if record.hardware})
     origins = sorted({record.origin for record in records})
     return {
-        "Runs": f"{len(records)} results of {len({r.model for r in records})} models, written by "
+        "Runs": f"{_counted(len(records), 'result')} of "
+        f"{_counted(len({r.model for r in records}), 'model')}, written by "
         + " and ".join(origins),
         "Report": f"alm-suite {suite.__version__}, Python {platform.python_version()}",
         **({"Hardware": "; ".join(hardware)} if hardware else {}),

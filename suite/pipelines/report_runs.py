@@ -51,6 +51,7 @@ def choose_runs(options: ReportOptions) -> ReportRuns:
         notes.append(f"{len(hidden)} single {are} not shown; --task NAME shows one of them")
     groups = read_groups(options.groups, models)
     rows = tuple(_row(name, records, groups, options) for name in models)
+    _check_students(options, rows)
     columns = _columns(records, labels, options.metrics)
     return ReportRuns(tuple(records), rows, columns, tuple(notes))
 
@@ -134,6 +135,19 @@ def _check_roles(options: ReportOptions, models: Sequence[str]) -> None:
         )
     if options.start is not None and options.teacher is None and options.reference is None:
         raise ConfigError("--start needs --teacher NAME: it is where the gap to the teacher begins")
+
+
+def _check_students(options: ReportOptions, rows: Sequence[ModelRow]) -> None:
+    """Refuse a teacher or a start that no row is measured by."""
+    given = {"--teacher": options.teacher, "--start": options.start}
+    names = [option for option, name in given.items() if name is not None]
+    roles = {options.teacher or options.reference, options.start}
+    transferred = [row.name for row in rows if row.section == "transferred"]
+    if names and not set(transferred) - roles:
+        raise ConfigError(
+            f"{' and '.join(names)}: no other model is in the section transferred; --group "
+            "NAME=transferred puts one there"
+        )
 
 
 def _labels(

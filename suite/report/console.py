@@ -101,7 +101,7 @@ def _grid(table: Table, indices: Sequence[int], numbered: tuple[str, ...]) -> Gr
             texts = [
                 _cell(row.cells[index], table.columns[index], row.kind, numbered)
                 if index < len(table.columns)
-                else _cell(average_cell(row), AVERAGE, row.kind, ())
+                else _cell(average_cell(row), AVERAGE, row.kind, numbered)
                 for index in indices
             ]
             grid.add_row(_stacked(_model(row)), *texts)

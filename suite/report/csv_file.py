@@ -6,6 +6,7 @@ import csv
 import io
 
 from suite.records import Cell, Column, Evidence, Row, Table
+from suite.report.formatting import average_cell
 
 HEADER = (
     "section",
@@ -30,6 +31,7 @@ HEADER = (
     "p",
     "p_adjusted",
     "mde",
+    "mde_alpha",
     "rank",
     "significant",
     "n",
@@ -45,7 +47,8 @@ def render_csv(table: Table) -> str:
     """All cells in table order, each row's average last; what is not known is an empty field.
 
     `low` and `high` are the limits of `value` at `level`; `delta` and all that follows it up to
-    `mde` is the difference from the reference row and its test.
+    `mde_alpha` is the difference from the reference row and its test: the smallest true difference
+    found with 80 % power at the level `mde_alpha`, empty where a difference was found.
     """
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, HEADER, restval="", lineterminator="\n")
@@ -82,6 +85,7 @@ def _average_fields(row: Row) -> dict[str, str]:
         "label": "average",
         "metric": "mean",
         "value": exact(row.average),
+        "note": average_cell(row).note or "",
         **_evidence_fields(row.average_evidence, row.average_delta),
     }
 
@@ -105,7 +109,7 @@ def _evidence_fields(evidence: Evidence | None, delta: float | None) -> dict[str
             "low": exact(estimate.low),
             "high": exact(estimate.high),
             "level": exact(estimate.level),
-            "interval": estimate.method,
+            "interval": estimate.method if estimate.low is not None else "",
         }
     if (versus := evidence.versus_reference) is not None:
         found |= {
@@ -117,6 +121,7 @@ def _evidence_fields(evidence: Evidence | None, delta: float | None) -> dict[str
             "p": exact(versus.p_value),
             "p_adjusted": exact(versus.p_adjusted),
             "mde": exact(versus.mde),
+            "mde_alpha": exact(versus.mde_alpha),
             "significant": str(evidence.is_significant).lower(),
         }
     return found | {"rank": evidence.rank or ""}

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from suite.records import Row, Table
 from suite.report.evidence import TableEvidence
+from suite.report.evidence_notes import brackets_note
 from suite.report.paper_rows import delta_row, with_evidence
 from suite.report.sections import by_section
 
@@ -22,7 +23,8 @@ def delta_table(table: Table, evidence: TableEvidence) -> Table:
         for row in by_section(scores.rows)
         if not row.model.is_reference
     ]
-    return replace(scores, rows=(first, *others))
+    notes = brackets_note(others, table.columns, "delta", "a row of differences")
+    return replace(scores, rows=(first, *others), notes=(*scores.notes, *notes))
 
 
 def _without_ranks(row: Row) -> Row:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from suite.records import Column, Comparison, Evidence, ModelRow
-from suite.report.average_evidence import average_evidence
+from suite.records import Column, Comparison, Estimate, Evidence, ModelRow
+from suite.report.average_evidence import average_evidence, cut
 from suite.report.pairs import ColumnPairs, EvidenceOptions, Resamples
 from suite.results.scored import Scored
 from suite.stats.multiple import holm
@@ -23,8 +23,8 @@ class Versus:
 
     Attributes:
         base: The row's model.
-        comparisons: By (model, label), with `p_adjusted` by Holm over all of them, and the `mde` of
-            those that found nothing at the level at which Holm finally judged them.
+        comparisons: By (model, label), with `p_adjusted` by Holm over all of them. Only those that
+            found nothing have an `mde`, at the level at which Holm finally judged them.
         refused: Why cells were not compared, by (model, label).
         joins: What had to be said when items were joined, by (model, label).
         num_tests: Size of the family.
@@ -88,12 +88,14 @@ def gather_evidence(
         options: How intervals and tests are made.
     """
     resamples = Resamples(options)
+    num_tests = max(1, (len(models) - 1) * len(columns))
     pairs = {
         column.label: ColumnPairs(
             column.label,
             {m.name: found for m in models if (found := scored.get((m.name, column.label)))},
             options,
             resamples,
+            num_tests,
         )
         for column in columns
     }
@@ -103,11 +105,12 @@ def gather_evidence(
         versus = compare_with(reference, [m.name for m in models if m.name != reference], pairs)
     ranks = rank_cells(models, columns, pairs)
     cells = {}
-    for label, one in pairs.items():
+    for column in columns:
+        label, one = column.label, pairs[column.label]
         for model in one.scored:
             comparison = versus.comparisons.get((model, label)) if versus else None
             cells[model, label] = Evidence(
-                estimate=one.estimate(model),
+                estimate=_estimate(one, model, column),
                 versus_reference=comparison,
                 rank=ranks.ranks.get((model, label)),
                 is_significant=is_significant(comparison, options.level),
@@ -115,6 +118,11 @@ def gather_evidence(
     averaged = [pairs[column.label] for column in columns if column.unit_interval]
     averages = average_evidence([m.name for m in models], averaged, reference, options.level)
     return TableEvidence(pairs, cells, averages, versus, ranks, options)
+
+
+def _estimate(pairs: ColumnPairs, model: str, column: Column) -> Estimate | None:
+    found = pairs.estimate(model)
+    return cut(found, 0.0, 1.0) if found is not None and column.unit_interval else found
 
 
 def is_significant(comparison: Comparison | None, level: float) -> bool:
@@ -146,11 +154,15 @@ def compare_with(base: str, models: Sequence[str], columns: Mapping[str, ColumnP
     for key, p_adjusted in zip(tested, adjusted, strict=True):
         found[key] = replace(found[key], p_adjusted=p_adjusted)
     spent = _levels_spent(tested, found)
-    for (model, label), alpha in spent.items():
+    for key in tested:
+        if key not in spent:
+            found[key] = replace(found[key], mde=None)
+            continue
         # The smallest difference that this test could have shown as one of so many.
-        again = columns[label].compare(model, base, level=1 - alpha)
+        model, label = key
+        again = columns[label].compare(model, base, level=1 - spent[key])
         assert isinstance(again, Comparison)
-        found[model, label] = replace(found[model, label], mde=again.mde)
+        found[key] = replace(found[key], mde=again.mde, mde_alpha=spent[key])
     return Versus(base, found, refused, joins, len(tested))
 
 

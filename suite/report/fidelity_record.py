@@ -160,7 +160,11 @@ def read_fidelity(path: Path) -> FidelityRecord:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         version = data["schema_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise RecordError(
+            f"{path}: cannot be read ({error.strerror}); give a file that suite fidelity wrote"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
         raise RecordError(
             f"{path}: not a readable file of suite fidelity ({error}); run the command again"
         ) from error

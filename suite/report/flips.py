@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import combinations, count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,18 +43,72 @@ class Changes:
     is_gained: NDArray[np.bool_]
 
 
+def all_changes(runs: Mapping[str, Scored]) -> dict[tuple[str, str], Changes]:
+    """The changes between every two models of a task, from the one that is named first.
+
+    Pairs whose items are not 0/1 or not comparable are left out. Runs that tell the same of how and
+    on what they were measured are checked once for all of them.
+    """
+    judged = {name: run for name, run in runs.items() if _is_right_or_wrong(run)}
+    kinds = {name: _measured(run) for name, run in judged.items()}
+    joined: dict[tuple[bytes, bytes], _Joined | None] = {}
+    found = {}
+    for first, second in combinations(judged, 2):
+        kind = (kinds[first], kinds[second])
+        if kind not in joined:
+            joined[kind] = _join(judged[first], judged[second])
+        items = joined[kind]
+        if items is not None:
+            before = _values(judged[first])[items.first]
+            after = _values(judged[second])[items.second]
+            found[first, second] = Changes(items.keys, after < before, after > before)
+    return found
+
+
 def changes(first: Scored, second: Scored) -> Changes | None:
     """The changes from `first` to `second`; None where items are not 0/1 or not comparable."""
-    if not (_is_right_or_wrong(first) and _is_right_or_wrong(second)):
-        return None
+    return all_changes({"first": first, "second": second}).get(("first", "second"))
+
+
+@dataclass(frozen=True, eq=False)
+class _Joined:
+    """Shared items: their keys, and their places among each side's items."""
+
+    keys: NDArray[np.bytes_]
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+
+
+def _join(first: Scored, second: Scored) -> _Joined | None:
     try:
-        before, after, _ = check_comparable(first, second, shared_items=True)
+        before, _, _ = check_comparable(first, second, shared_items=True)
     except NotComparableError:
         return None
-    if not len(before):
+    if not len(before) or first.items is None or second.items is None:
         return None
-    sign = after.values - before.values
-    return Changes(before.keys, sign < 0, sign > 0)
+    places = (np.searchsorted(side.keys, before.keys) for side in (first.items, second.items))
+    return _Joined(before.keys, *places)
+
+
+def _measured(run: Scored) -> bytes:
+    """Hash of all that decides whether a run's items can be compared with another's, but scores."""
+    assert run.items is not None
+    score = run.score
+    facts: list[object] = [score.metric, score.filter, score.higher_is_better, run.record.label]
+    facts += [run.record.task.task, run.record.conditions, run.items.aggregation]
+    facts += [run.items.higher_is_better, [(table.task, table.filter) for table in run.tables]]
+    columns = [run.items.keys, run.items.strata, run.items.stratum_weights]
+    columns += [c for t in run.tables for c in (t.keys, t.doc_ids, t.prompts)]
+    found = hashlib.blake2b(json.dumps(facts, default=repr).encode())
+    for column in columns:
+        found.update(f"{column.dtype} {column.shape}".encode())
+        found.update(np.ascontiguousarray(column).tobytes())
+    return found.digest()
+
+
+def _values(run: Scored) -> NDArray[np.float64]:
+    assert run.items is not None
+    return run.items.values
 
 
 def _is_right_or_wrong(scored: Scored) -> bool:
@@ -66,14 +122,27 @@ def count_groups(found: Changes, groupings: Sequence[Grouping]) -> tuple[FlipGro
         FlipGroup(
             feature=grouping.feature,
             group=name,
-            num_items=int(inside.sum()),
-            num_lost=int((inside & found.is_lost).sum()),
-            num_gained=int((inside & found.is_gained).sum()),
+            num_items=num_items,
+            num_lost=num_lost,
+            num_gained=num_gained,
         )
         for grouping in groupings
-        for code, name in enumerate(grouping.groups)
-        for inside in [grouping.codes == code]
+        for name, num_items, num_lost, num_gained in zip(
+            grouping.groups,
+            _sizes(grouping, slice(None)),
+            _sizes(grouping, found.is_lost),
+            _sizes(grouping, found.is_gained),
+            strict=True,
+        )
     )
+
+
+def _sizes(grouping: Grouping, items: NDArray[np.bool_] | slice) -> list[int]:
+    """How many of these items are in each group."""
+    sizes: list[int] = np.bincount(
+        grouping.codes[items] + 1, minlength=len(grouping.groups) + 1
+    ).tolist()
+    return sizes[1:]
 
 
 def group_places(groupings: Sequence[Grouping], positions: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -73,16 +73,40 @@ def format_error(cell: Cell, column: Column, kind: RowKind = "scores") -> str:
     """What is printed in small type beside a number: its standard error, else its interval."""
     if cell.value is None:
         return ""
-    if kind == "scores" and cell.stderr is not None:
+    if shows_stderr(cell, kind):
         return format_stderr(cell.stderr, percent=column.unit_interval)
     estimate = cell.evidence.estimate if cell.evidence else None
     percent = column.unit_interval or kind == "recovered"
     return format_interval(estimate, percent=percent, signed=kind == "delta")
 
 
+def shows_stderr(cell: Cell, kind: RowKind = "scores") -> bool:
+    """Whether a standard error is printed; one of 0, of items that all score alike, says nothing.
+
+    Without an interval to print in its place it stays.
+    """
+    if kind != "scores" or cell.stderr is None:
+        return False
+    estimate = cell.evidence.estimate if cell.evidence else None
+    return cell.stderr > 0 or estimate is None or estimate.low is None
+
+
 def average_cell(row: Row) -> Cell:
-    """A row's average as a cell of the column `AVERAGE`."""
-    return Cell(value=row.average, delta=row.average_delta, evidence=row.average_evidence)
+    """A row's average as a cell of the column `AVERAGE`, with why it has no interval."""
+    estimate = row.average_evidence.estimate if row.average_evidence else None
+    return Cell(
+        value=row.average,
+        delta=row.average_delta,
+        note=no_interval(estimate) if row.average is not None else None,
+        evidence=row.average_evidence,
+    )
+
+
+def no_interval(estimate: Estimate | None) -> str | None:
+    """Why there is no interval, None where there is one."""
+    if estimate is None or estimate.low is not None or estimate.reason is None:
+        return None
+    return f"no interval: {estimate.reason}"
 
 
 def rank_of(cell: Cell) -> Rank | None:

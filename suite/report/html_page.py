@@ -23,6 +23,7 @@ from suite.report.formatting import (
     metric_text,
     one_line,
     rank_of,
+    shows_stderr,
     size_text,
 )
 from suite.report.notes import footnotes, legend, marks
@@ -187,7 +188,8 @@ def _row(table: Table, row: Row, numbered: tuple[str, ...]) -> RowView:
         for cell, column in zip(row.cells, table.columns, strict=True)
     ]
     if table.average_columns:
-        cells.append(_cell(average_cell(row), AVERAGE, row.kind, ()))
+        average = average_cell(row)
+        cells.append(_cell(average, AVERAGE, row.kind, marks(average, numbered)))
     return RowView(
         name=one_line(row.model.name),
         weights=one_line(row.model.weights),
@@ -212,7 +214,7 @@ def _cell(cell: Cell, column: Column, kind: RowKind, numbers: tuple[int, ...]) -
 
 def _interval(cell: Cell, column: Column, kind: RowKind) -> str:
     """The interval of a score, where it is not in the place of the standard error already."""
-    if kind != "scores" or cell.stderr is None or cell.evidence is None:
+    if cell.evidence is None or not shows_stderr(cell, kind):
         return ""
     return format_interval(cell.evidence.estimate, percent=column.unit_interval)
 

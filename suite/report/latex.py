@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
 from math import ceil
 
@@ -25,7 +24,18 @@ from suite.report.formatting import (
     metric_text,
     one_line,
     rank_of,
+    shows_stderr,
     size_text,
+)
+from suite.report.latex_floats import (
+    LINE,
+    MAX_HEIGHT,
+    SMALL_LINE,
+    SPACE,
+    ModelLines,
+    Panel,
+    floats,
+    notes_height,
 )
 from suite.report.notes import footnotes, legend, marks, provenance_lines
 from suite.report.sections import blocks
@@ -93,42 +103,29 @@ ESCAPES = {
 PRINTABLE_LETTERS = frozenset(chr(code) for code in range(0xC0, 0x100)) - frozenset("ÐðÞþ×÷")
 
 
-@dataclass(frozen=True)
-class Panel:
-    """One block of columns: its headings, the small lines below them, and the models by section."""
-
-    headings: tuple[str, ...]
-    details: tuple[tuple[str, ...], ...]
-    blocks: tuple[tuple[str, tuple[ModelLines, ...]], ...]
-
-
-@dataclass(frozen=True)
-class ModelLines:
-    """A model's name and scores, and below them in small type its weights and differences.
-
-    `small` is empty where there is nothing to print below.
-    """
-
-    name: str
-    scores: tuple[str, ...]
-    small: tuple[str, ...]
-
-
 def render_latex(table: Table) -> str:
     """A `table` environment to include in a paper; its first line names the packages it needs."""
     numbered = footnotes(table)
+    provenance = " · ".join(provenance_lines(table))
+    legends = " ".join(legend(table))
+    pages = floats(_panels(table, numbered))
+    room = MAX_HEIGHT - sum(panel.height for panel in pages[-1]) - LINE
     length = sum(map(len, (*numbered, *table.notes)))
     template = environment().get_template("table.tex.j2")
     return template.render(
         caption=escape_latex(table.title),
         name=re.sub(r"[^a-z0-9]+", "-", table.title.lower()).strip("-"),
-        panels=_panels(table, numbered),
-        legend=escape_latex(" ".join(legend(table)), breakable=True),
+        pages=pages,
+        legend=escape_latex(legends, breakable=True),
+        legend_follows=notes_height([legends, *numbered]) > room,
         footnotes=[escape_latex(note, breakable=True) for note in numbered],
         notes=[escape_latex(note, breakable=True) for note in table.notes],
-        notes_follow=any(row.average_evidence or _has_evidence(row) for row in table.rows)
-        and length > MAX_NOTES_LENGTH,
-        provenance=escape_latex(" · ".join(provenance_lines(table)), breakable=True),
+        notes_follow=notes_height([legends, *numbered, *table.notes, provenance]) > room
+        or (
+            any(row.average_evidence or _has_evidence(row) for row in table.rows)
+            and length > MAX_NOTES_LENGTH
+        ),
+        provenance=escape_latex(provenance, breakable=True),
     )
 
 
@@ -233,18 +230,22 @@ def _model_lines(
         column = table.columns[index] if is_task else AVERAGE
         cell = row.cells[index] if is_task else average_cell(row)
         # An interval is wide, so it stands below; a standard error fits beside its score.
-        is_wide = row.kind != "scores" or cell.stderr is None
+        is_wide = not shows_stderr(cell, row.kind)
         error = _error(cell, column, row.kind)
         scores.append(_score(cell, column, row.kind, "" if is_wide else error, numbered))
         delta = escape_latex(format_delta(cell.delta, percent=column.unit_interval))
         below = (error if is_wide else "", delta.replace("+", "$+$", 1))
         deltas.append(" ".join(text for text in below if text))
-    weights = f"{row.model.weights}, reference" if row.model.is_reference else row.model.weights
+    described = (row.model.weights, "reference" if row.model.is_reference else "")
+    weights = ", ".join(text for text in described if text)
     small = (_wrapped(weights), *deltas)
+    num_lines = ceil(len(weights) / MAX_WEIGHTS_LENGTH)
+    small_height = max(LINE, SMALL_LINE * num_lines) + SPACE if any(small) else 0
     return ModelLines(
         name=escape_latex(row.model.name),
         scores=tuple(scores),
         small=small if any(small) else (),
+        height=LINE + small_height,
     )
 
 

@@ -70,11 +70,11 @@ def _table_lines(table: Table, numbered: tuple[str, ...]) -> list[str]:
 
 def _row(table: Table, row: Row, numbered: tuple[str, ...]) -> list[str]:
     texts = [_model(row.model), escape_markdown(row.model.weights)]
-    for column, cell in zip(table.columns, row.cells, strict=True):
+    cells = list(zip(table.columns, row.cells, strict=True))
+    cells += [(AVERAGE, average_cell(row))] if table.average_columns else []
+    for column, cell in cells:
         mark = ", ".join(str(number) for number in marks(cell, numbered))
         texts.append(_cell(cell, column, row.kind) + (f" <sup>{mark}</sup>" if mark else ""))
-    if table.average_columns:
-        texts.append(_cell(average_cell(row), AVERAGE, row.kind))
     return texts
 
 

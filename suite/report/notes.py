@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from suite.records import Cell, Table
-from suite.report.formatting import average_cell
+from suite.records import Cell, Row, Table
+from suite.report.formatting import average_cell, shows_stderr
 
 
 def cell_notes(cell: Cell) -> tuple[str, ...]:
@@ -18,8 +18,13 @@ def cell_notes(cell: Cell) -> tuple[str, ...]:
 
 def footnotes(table: Table) -> tuple[str, ...]:
     """The notes of all cells in reading order, each text once; a mark is the position from 1."""
-    texts = [note for row in table.rows for cell in row.cells for note in cell_notes(cell)]
+    cells = (cell for row in table.rows for cell in (*row.cells, *_shown_average(table, row)))
+    texts = [note for cell in cells for note in cell_notes(cell)]
     return tuple(dict.fromkeys(texts))
+
+
+def _shown_average(table: Table, row: Row) -> tuple[Cell, ...]:
+    return (average_cell(row),) if table.average_columns else ()
 
 
 def marks(cell: Cell, numbered: tuple[str, ...]) -> tuple[int, ...]:
@@ -42,7 +47,7 @@ def legend(table: Table) -> tuple[str, ...]:
         lines.append(", ".join(shown) + ".")
     if any(column.unit_interval for column in table.columns):
         lines.append("Columns marked % are in percent.")
-    if any(cell.stderr is not None for row in table.rows for cell in row.cells):
+    if any(shows_stderr(cell, row.kind) for row in table.rows for cell in row.cells):
         lines.append("± is one standard error.")
     level = _bracket_level(table)
     if level is not None:
@@ -92,7 +97,7 @@ def _bracket_level(table: Table) -> float | None:
         if cell.evidence
         and cell.evidence.estimate
         and cell.evidence.estimate.low is not None
-        and (cell.stderr is None or kind != "scores")
+        and not shows_stderr(cell, kind)
     ]
     return 100 * levels[0] if levels else None
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from suite.report.page_data import HeatMap, ReliabilityCurve
+from suite.results.item_table import answers_of
 from suite.results.scored import Scored
-from suite.stats.agreement import agreement
 from suite.stats.calibration import (
     brier_score_of_choice,
     expected_calibration_error,
@@ -34,16 +34,14 @@ def agreement_map(models: Sequence[str], scored: Mapping[str, Scored]) -> HeatMa
     known = [model for model, (_, found) in answers.items() if (found != b"").any()]
     if len(known) < 2:
         return None
-    size = len(known)
-    values: list[list[float | None]] = [[None] * size for _ in known]
-    counts = [[0] * size for _ in known]
-    for i, first in enumerate(known):
-        for j in range(i, size):
-            left, right = _joined(answers[first], answers[known[j]])
-            found = agreement(left, right)
-            values[i][j] = values[j][i] = found.value
-            counts[i][j] = counts[j][i] = found.n
-    return HeatMap(tuple(known), tuple(map(tuple, values)), tuple(map(tuple, counts)))
+    codes = _codes([answers[model] for model in known])
+    alike = [((codes == own) & (own >= 0)).sum(axis=1).tolist() for own in codes]
+    both = [((codes >= 0) & (own >= 0)).sum(axis=1).tolist() for own in codes]
+    values = tuple(
+        tuple(num / n if n else None for num, n in zip(row, ns, strict=True))
+        for row, ns in zip(alike, both, strict=True)
+    )
+    return HeatMap(tuple(known), values, tuple(map(tuple, both)))
 
 
 def pooled_map(models: Sequence[str], maps: Sequence[HeatMap]) -> HeatMap | None:
@@ -104,23 +102,28 @@ def _counts(n: int) -> Counts:
 
 def _answers(scored: Scored) -> tuple[NDArray[np.bytes_], NDArray[np.bytes_]]:
     """Sorted keys and answers; items of the members of a group stay apart."""
-    if not scored.tables:
+    found = [answers_of(table, scored.score.metric) for table in scored.tables]
+    known = [answers for answers in found if not isinstance(answers, str)]
+    if not known or len(known) < len(found):
         return np.array([], dtype="S1"), np.array([], dtype="S1")
-    if len(scored.tables) == 1:
-        return scored.tables[0].keys, scored.tables[0].answers
+    if len(known) == 1:
+        return scored.tables[0].keys, known[0]
     keys = np.concatenate(
         [np.char.add(table.task.encode() + b"\0", table.keys) for table in scored.tables]
     )
-    answers = np.concatenate([table.answers for table in scored.tables])
+    answers = np.concatenate(known)
     order = np.argsort(keys)
     return keys[order], answers[order]
 
 
-def _joined(
-    first: tuple[NDArray[np.bytes_], NDArray[np.bytes_]],
-    second: tuple[NDArray[np.bytes_], NDArray[np.bytes_]],
-) -> tuple[NDArray[np.bytes_], NDArray[np.bytes_]]:
-    if np.array_equal(first[0], second[0]):
-        return first[1], second[1]
-    _, left, right = np.intersect1d(first[0], second[0], assume_unique=True, return_indices=True)
-    return first[1][left], second[1][right]
+def _codes(answers: Sequence[tuple[NDArray[np.bytes_], NDArray[np.bytes_]]]) -> NDArray[np.int64]:
+    """M models' answers to N items as numbers `[M, N]`, equal for equal answers, -1 for none."""
+    items = np.unique(np.concatenate([keys for keys, _ in answers]))
+    _, numbers = np.unique(np.concatenate([found for _, found in answers]), return_inverse=True)
+    codes = np.full((len(answers), len(items)), -1, dtype=np.int64)
+    start = 0
+    for own, (keys, found) in zip(codes, answers, strict=True):
+        is_known = found != b""
+        own[np.searchsorted(items, keys[is_known])] = numbers[start : start + len(found)][is_known]
+        start += len(found)
+    return codes

@@ -190,7 +190,10 @@ class RunFile:
 
 @dataclass(frozen=True)
 class PageDetails:
-    """What the page shows beside the table; an empty part has no section."""
+    """What the page shows beside the table; an empty part has no section.
+
+    `notes` say what could not be read, one sentence each.
+    """
 
     tasks: tuple[TaskPage, ...] = ()
     flips: tuple[FlipPair, ...] = ()
@@ -199,3 +202,4 @@ class PageDetails:
     costs: tuple[CostPoint, ...] = ()
     fidelity: tuple[FidelityRow, ...] = ()
     files: tuple[RunFile, ...] = ()
+    notes: tuple[str, ...] = ()

@@ -31,20 +31,21 @@ def page_details(
         fidelity: How near students are to their teachers.
         source: Where items' texts are read; by default the runs' own files.
 
-    Raises:
-        RecordError: A samples or features file is damaged.
+    What a damaged file leaves out is said in the notes.
     """
     tasks = task_pages(table, scored)
     models = list(dict.fromkeys(row.model for page in tasks for row in page.rows))
+    flips = flip_pairs(table, scored, source or ItemSource())
     maps = [page.agreement for page in tasks if page.agreement is not None]
     return PageDetails(
         tasks=tasks,
-        flips=flip_pairs(table, scored, source or ItemSource()),
+        flips=flips.pairs,
         curves=tuple(curves),
         agreement=pooled_map(models, maps) if len(maps) > 1 else None,
         costs=tuple(_costs(table, scored, costs or {})),
         fidelity=tuple(fidelity),
         files=tuple(_files(table, scored)),
+        notes=flips.notes,
     )
 
 

@@ -101,6 +101,7 @@ class DetailsView:
     fidelity: Drawing | None
     files: tuple[RunFile, ...]
     sections: tuple[str, ...]
+    notes: tuple[str, ...]
 
     def with_flips(self, num_shown: int, num_flips: int) -> DetailsView:
         """The same with how many flips the page holds."""
@@ -123,6 +124,7 @@ def details_view(table: Table, details: PageDetails) -> DetailsView:
         fidelity=fidelity_drawing(details.fidelity),
         files=details.files,
         sections=tuple(sections) if len(sections) > 1 else (),
+        notes=details.notes,
     )
 
 

@@ -16,7 +16,14 @@ from suite.results.comparability import check_comparable, check_conditions
 from suite.results.item_scores import ItemScores
 from suite.results.scored import Scored
 from suite.stats.averages import has_equal_weights, item_weights
-from suite.stats.compare import compare, compare_aggregates, estimate, has_resamples_for
+from suite.stats.compare import (
+    Test,
+    can_be_drawn,
+    compare,
+    compare_aggregates,
+    estimate,
+    has_resamples_for,
+)
 from suite.stats.intervals import MIN_CLUSTERS
 from suite.stats.paired import mcnemar
 from suite.stats.ratio import num_documents, ratio_value, resampled_ratio_columns
@@ -80,13 +87,16 @@ class Resamples:
 class ColumnPairs:
     """One column's runs by model, with every estimate and comparison made once.
 
-    `joins` collects what had to be said when two runs were joined, by pair of models.
+    `joins` collects what had to be said when two runs were joined, by pair of models. With
+    `num_tests` in the family of comparisons, a bootstrap that would run out of resamples at the
+    smallest level of Holm's procedure gives way to the t test.
     """
 
     label: str
     scored: Mapping[str, Scored]
     options: EvidenceOptions
     resamples: Resamples
+    num_tests: int = 1
     joins: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     _compared: dict[tuple[str, str, float], Comparison | str] = field(default_factory=dict)
     _signatures: dict[str, bytes] = field(default_factory=dict)
@@ -157,7 +167,10 @@ class ColumnPairs:
         if isinstance(joined, str):
             return joined
         left, right = joined
-        return compare(left, right, level=level, counts=self._shared_counts(left))
+        smallest = (1 - self.options.level) / self.num_tests
+        is_drawn = left.aggregation != "mean" and has_resamples_for(1 - smallest)
+        test: Test = "auto" if left.aggregation == "mean" or is_drawn else "t"
+        return compare(left, right, level=level, test=test, counts=self._shared_counts(left))
 
     def _p_value(self, first: str, second: str) -> float | None:
         """The p-value of a paired test; 1 where shared items contradict the two scores' order."""
@@ -203,7 +216,9 @@ class ColumnPairs:
             return None
         if len({self._signature(model) for model in models}) > 1:
             return None
-        counts, level = self.resamples.counts(present[0]), self.options.level
+        counts, level = self._shared_counts(present[0]), self.options.level
+        if counts is None:
+            return None
         values = [value for one in present if (value := ratio_value(one)) is not None]
         num, _ = num_documents(present[0])
         if len(values) < len(present) or num < MIN_CLUSTERS or not has_resamples_for(level, counts):
@@ -219,7 +234,9 @@ class ColumnPairs:
 
     def _shared_counts(self, items: ItemScores) -> Counts | None:
         """The resamples of a ratio metric; means are tested without."""
-        return None if items.aggregation == "mean" else self.resamples.counts(items)
+        if items.aggregation == "mean" or not can_be_drawn(items, self.options.level):
+            return None
+        return self.resamples.counts(items)
 
     def _signature(self, model: str) -> bytes:
         """Equal for runs that were measured in the same way on the same items."""

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from suite.records import Cell, Evidence, ModelRow, Row, Table
 from suite.report.average_evidence import compare_averages
 from suite.report.evidence import TableEvidence, Versus, compare_with, is_significant
-from suite.report.evidence_notes import evidence_notes, versus_notes
-from suite.report.recovered_cells import recovered_cell
+from suite.report.evidence_notes import (
+    bootstrap_note,
+    brackets_note,
+    evidence_notes,
+    versus_notes,
+)
+from suite.report.formatting import no_interval
+from suite.report.recovered_cells import Roles as Roles
+from suite.report.recovered_cells import gaps_of, recovered_cell
 from suite.report.sections import by_section
-
-
-@dataclass(frozen=True)
-class Roles:
-    """The models that transferred ones are measured by.
-
-    `teacher` is what they were distilled from, `start` what they began as: without it a share of
-    the teacher's score is shown instead of the share of the gap that was closed.
-    """
-
-    teacher: str | None = None
-    start: str | None = None
 
 
 def with_evidence(
@@ -38,7 +33,9 @@ def with_evidence(
         name = row.model.name
         found = [evidence.cells.get((name, column.label)) for column in table.columns]
         cells = (
-            replace(cell, evidence=one, note=_note(cell, evidence.versus, (name, column.label)))
+            replace(
+                cell, evidence=one, note=_note(cell, one, evidence.versus, (name, column.label))
+            )
             for cell, one, column in zip(row.cells, found, table.columns, strict=True)
         )
         kept = tuple(cell if keep_deltas else replace(cell, delta=None) for cell in cells)
@@ -53,7 +50,11 @@ def with_evidence(
     return replace(
         table,
         rows=tuple(rows),
-        notes=(*evidence_notes(table, evidence, with_ranks=with_ranks), *table.notes),
+        notes=(
+            *evidence_notes(table, evidence, with_ranks=with_ranks),
+            *bootstrap_note(rows, evidence.options.seed),
+            *table.notes,
+        ),
     )
 
 
@@ -71,20 +72,27 @@ def paper_table(table: Table, evidence: TableEvidence, roles: Roles) -> Table:
         return replace(scores, rows=sorted_rows)
     names = [model.name for model in students]
     versus = compare_with(teacher, names, evidence.columns)
+    gaps = gaps_of(roles, evidence.columns)
     below = [
         row
         for model in students
         for row in (
             delta_row(table, evidence, versus, model, below=f"Δ to {teacher}"),
-            _recovered_row(table, evidence, model, roles),
+            _recovered_row(table, evidence, model, roles, gaps),
         )
     ]
     last = max(i for i, row in enumerate(sorted_rows) if row.model.section == "transferred")
     rows = (*sorted_rows[: last + 1], *below, *sorted_rows[last + 1 :])
-    notes = [_about_recovered(roles)]
+    notes = [
+        *brackets_note(below, table.columns, "delta", f"a row of Δ to {teacher}"),
+        _about_recovered(roles, gaps),
+        *brackets_note(below, table.columns, "recovered", f"a row of % of {teacher} recovered"),
+    ]
     if evidence.versus is None or evidence.versus.base != teacher:
         claim = f"† in a row of Δ to {teacher}: differs from it"
         notes = [*versus_notes(table.columns, versus, evidence.options.level, claim=claim), *notes]
+    seed = evidence.options.seed
+    notes += [note for note in bootstrap_note(rows, seed) if note not in scores.notes]
     return replace(scores, rows=rows, notes=(*scores.notes, *notes))
 
 
@@ -97,15 +105,17 @@ def delta_row(
     own beside that of the scores.
     """
     level = evidence.options.level
+    own = {row.model.name: row.cells for row in table.rows}
     cells = []
-    for column in table.columns:
+    for place, column in enumerate(table.columns):
         key = (model.name, column.label)
         comparison = versus.comparisons.get(key)
         if comparison is None:
-            cells.append(Cell(value=None, note=_refusal(versus, key)))
+            without = _no_score(own[model.name][place], own[versus.base][place], versus.base)
+            cells.append(Cell(value=None, note=_refusal(versus, key) or without))
             continue
         known = Evidence(comparison.difference, comparison, None, is_significant(comparison, level))
-        note = comparison.reason if comparison.difference.low is None else None
+        note = no_interval(comparison.difference)
         cells.append(Cell(value=comparison.difference.value, note=note, evidence=known))
     averaged = [evidence.columns[label] for label in table.average_columns]
     average = compare_averages(model.name, versus.base, averaged, level)
@@ -118,14 +128,24 @@ def delta_row(
     )
 
 
-def _recovered_row(table: Table, evidence: TableEvidence, model: ModelRow, roles: Roles) -> Row:
-    teacher = roles.teacher or ""
+def _no_score(cell: Cell, base: Cell, name: str) -> str | None:
+    """Why there is nothing to take the difference of."""
+    if cell.value is None:
+        return cell.note
+    return f"{name} has no score" if base.value is None else None
+
+
+def _recovered_row(
+    table: Table, evidence: TableEvidence, model: ModelRow, roles: Roles, gaps: Versus | None
+) -> Row:
     cells = tuple(
-        recovered_cell(evidence.columns[column.label], model.name, teacher, roles.start, column)
+        recovered_cell(evidence.columns[column.label], model.name, roles, column, gaps)
         for column in table.columns
     )
     return Row(
-        model=ModelRow(f"{model.name}: %", f"% of {teacher} recovered", section=model.section),
+        model=ModelRow(
+            f"{model.name}: %", f"% of {roles.teacher} recovered", section=model.section
+        ),
         cells=cells,
         average=_recovered_average(table, evidence, model.name, roles),
         kind="recovered",
@@ -151,20 +171,27 @@ def _recovered_average(
     return (new - start) / (teacher - start)
 
 
-def _about_recovered(roles: Roles) -> str:
+def _about_recovered(roles: Roles, gaps: Versus | None) -> str:
     if roles.start is None:
         return (
-            f"% of {roles.teacher} recovered is the score divided by {roles.teacher}'s; name a "
-            "--start to see the share of the gap that was closed"
+            f"% of {roles.teacher} recovered is the score divided by {roles.teacher}'s, under "
+            "Average that of the averages, without an interval; name a --start to see the share of "
+            "the gap that was closed"
         )
     return (
         f"% of {roles.teacher} recovered is the share of the gap from {roles.start} to "
         f"{roles.teacher} that was closed, a dash where that gap is not distinguishable from 0"
+        + (f" after Holm over {gaps.num_tests} columns" if gaps and gaps.num_tests > 1 else "")
+        + "; under Average that of the averages, without an interval"
     )
 
 
-def _note(cell: Cell, versus: Versus | None, key: tuple[str, str]) -> str | None:
-    return cell.note or (_refusal(versus, key) if versus else None)
+def _note(
+    cell: Cell, found: Evidence | None, versus: Versus | None, key: tuple[str, str]
+) -> str | None:
+    refusal = _refusal(versus, key) if versus else None
+    missing = no_interval(found.estimate) if found and cell.value is not None else None
+    return "; ".join(note for note in (cell.note, refusal, missing) if note) or None
 
 
 def _refusal(versus: Versus, key: tuple[str, str]) -> str | None:

@@ -79,7 +79,7 @@ def with_published(table: Table, published: PublishedTable) -> Table:
     has_average = set(table.average_columns) == set(place.values()) and len(place) == len(tasks)
     rows = tuple(
         Row(
-            model=ModelRow(f"{row.model}, {row.method}", published.source, section=section),
+            model=ModelRow(f"{row.model}, {row.method}", "", section=section),
             cells=tuple(_cell(column, row) for column in table.columns),
             average=row.average if has_average else None,
             kind="published",

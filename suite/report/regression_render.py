@@ -8,11 +8,13 @@ import json
 import re
 from dataclasses import asdict
 
+from markupsafe import Markup
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
 
+from suite.records import Table
 from suite.report.csv_file import exact
 from suite.report.formatting import (
     MISSING,
@@ -29,7 +31,16 @@ from suite.report.json_file import SCHEMA_VERSION
 from suite.report.latex import environment, escape_latex
 from suite.report.markdown import escape_markdown
 from suite.report.page import render_page
+from suite.report.page_data import PageDetails
+from suite.report.page_json import MAX_BYTES, flips_json
+from suite.report.page_views import details_view
 from suite.report.regression_style import RegressionReport, RegressionRow, RegressionTable
+
+# Of the page's bytes, what items that flipped may take; the rest is small.
+FLIP_BYTES = MAX_BYTES - 4_000_000
+
+# Tasks in one table of LaTeX, with room for the notes below the last.
+ROWS_PER_FLOAT = 12
 
 # What each verdict is printed with, so that nobody needs colour to tell them apart.
 SIGNS = {"regressed": "▼", "improved": "▲", "pass": "=", "inconclusive": "?", None: ""}
@@ -146,9 +157,12 @@ def regression_latex(report: RegressionReport) -> str:
                 ),
                 "name": re.sub(r"[^a-z0-9]+", "-", table.model.name.lower()).strip("-"),
                 "headings": [escape_latex(text) for text in headings(table)],
-                "rows": [
-                    [tuple(escape_latex(text) for text in cell) for cell in cells(row)]
-                    for row in table.rows
+                "pages": [
+                    [
+                        [tuple(escape_latex(text) for text in cell) for cell in cells(row)]
+                        for row in table.rows[start : start + ROWS_PER_FLOAT]
+                    ]
+                    for start in range(0, len(table.rows), ROWS_PER_FLOAT)
                 ],
                 "about": escape_latex(" ".join(about(table)), breakable=True),
                 "notes": [escape_latex(note, breakable=True) for note in table.notes],
@@ -180,8 +194,20 @@ def regression_json(report: RegressionReport) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def regression_html(report: RegressionReport) -> str:
-    """One page that needs no other file."""
+def regression_html(
+    report: RegressionReport, scores: Table | None = None, details: PageDetails | None = None
+) -> str:
+    """One page that needs no other file.
+
+    With `details` of the table of scores behind the verdicts it has their figures, a page for each
+    task and the items that flip, as a table's page has.
+    """
+    shown, flips = None, ""
+    if scores is not None and details is not None:
+        shown = details_view(scores, details)
+        if details.flips:
+            data = flips_json(scores, details.flips, FLIP_BYTES)
+            shown, flips = shown.with_flips(data.num_shown, data.num_flips), data.text
     views = [
         {
             "model": table.model.name,
@@ -195,10 +221,15 @@ def regression_html(report: RegressionReport) -> str:
     ]
     return render_page(
         "regression.html.j2",
-        styles=["style.css"],
+        styles=["style.css", "details.css"] if shown else ["style.css"],
         script="regression.js",
+        more_scripts=["details.js"] if shown else [],
         report=report,
-        tables=views,
+        verdicts=views,
+        table=report,
+        samples=(),
+        details=shown,
+        flips=Markup(flips),
     )
 
 

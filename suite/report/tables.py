@@ -20,6 +20,7 @@ from suite.records import (
     RunRecord,
     Table,
 )
+from suite.report.grouped_notes import named
 from suite.results.scores import pick_score as pick_score
 
 ValueT = TypeVar("ValueT")
@@ -95,12 +96,17 @@ def build_table(
     columns: list[Column] = []
     unscored: list[str] = []
     notes = [note for model in models if (note := _weights_note(model))]
+    measured: dict[str, list[RunRecord]] = {}
     for spec in columns_spec:
         found = [run for model in models if (run := run_of.get((model.name, spec.label)))]
         columns.append(_column(spec, found))
         unscored += [spec.label] * (not any(pick_score(run, spec.metric) for run in found))
-        notes += _disagreements(spec.label, found)
-    notes += [note for model in models if (note := _truncation_note(model, runs))]
+        # What disagrees with a reference row is told where it is compared with it.
+        measured |= (
+            {} if references and references[0] in {r.model for r in found} else {spec.label: found}
+        )
+    notes += _disagreements(measured)
+    notes += _truncation_note(models, runs)
     grid = [
         tuple(
             _cell(column, run_of.get(pair), reason_of.get(pair))
@@ -174,23 +180,32 @@ def _common(values: Sequence[ValueT]) -> ValueT | None:
     return values[0] if values and all(value == values[0] for value in values) else None
 
 
-def _disagreements(label: str, runs: Sequence[RunRecord]) -> list[str]:
-    """A sentence for each of items, shots and version that differs between the models."""
-    measured: dict[str, list[int | None] | list[str]] = {
-        "number of items": [run.task.num_items for run in runs],
-        "number of shots": [run.task.num_fewshot for run in runs],
-        "task version": [run.task.version for run in runs],
-    }
+def _disagreements(runs: Mapping[str, Sequence[RunRecord]]) -> list[str]:
+    """A sentence for each of items, shots and version that differs, with the tasks."""
+    labels_of: dict[str, list[str]] = {}
+    for label, found in runs.items():
+        measured: dict[str, list[int | None] | list[str]] = {
+            "number of items": [run.task.num_items for run in found],
+            "number of shots": [run.task.num_fewshot for run in found],
+            "task version": [run.task.version for run in found],
+        }
+        for what, values in measured.items():
+            if len(set(values)) > 1:
+                models = [run.model for run in found]
+                text = f"the models differ in the {what} ({_by_value(models, values)})"
+                labels_of.setdefault(text, []).append(label)
     return [
-        f"{label}: the models differ in the {what} ("
-        + ", ".join(
-            f"{run.model}: {'unknown' if value is None else value}"
-            for run, value in zip(runs, values, strict=True)
-        )
-        + "), so their scores are not comparable"
-        for what, values in measured.items()
-        if len(set(values)) > 1
+        f"{named(labels, 'columns')}: {text}, so their scores are not comparable"
+        for text, labels in labels_of.items()
     ]
+
+
+def _by_value(models: Sequence[str], values: Sequence[int | None] | Sequence[str]) -> str:
+    """Each value with the models that have it."""
+    models_of: dict[str, list[str]] = {}
+    for model, value in zip(models, values, strict=True):
+        models_of.setdefault("unknown" if value is None else str(value), []).append(model)
+    return "; ".join(f"{value} for {named(found, 'models')}" for value, found in models_of.items())
 
 
 def _weights_note(model: ModelRow) -> str | None:
@@ -200,11 +215,14 @@ def _weights_note(model: ModelRow) -> str | None:
     return None
 
 
-def _truncation_note(model: ModelRow, runs: Sequence[RunRecord]) -> str | None:
-    """A note for a backend that may have cut prompts without saying so."""
-    if any(run.model == model.name and run.task.num_truncated is None for run in runs):
-        return f"{model.name}: its backend does not tell whether prompts were cut"
-    return None
+def _truncation_note(models: Sequence[ModelRow], runs: Sequence[RunRecord]) -> list[str]:
+    """A note for backends that may have cut prompts without saying so."""
+    silent = {run.model for run in runs if run.task.num_truncated is None}
+    names = [model.name for model in models if model.name in silent]
+    if not names:
+        return []
+    what = "its backend does" if len(names) == 1 else "their backends do"
+    return [f"{named(names, 'models')}: {what} not tell whether prompts were cut"]
 
 
 def _no_average_note(labels: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from suite.errors import SuiteError
+from suite.errors import ConfigError
 from suite.files import write_atomically
 from suite.records import Failure, Sample, Table
 from suite.report.console import console_svg, svg_of
@@ -43,7 +43,7 @@ def write_report(
     written, so a table that cannot be rendered leaves an earlier report as it was.
 
     Raises:
-        SuiteError: The folder cannot be made or written to.
+        ConfigError: The folder cannot be made or written to.
     """
     contents = {
         "table.md": render_markdown(table),
@@ -56,11 +56,19 @@ def write_report(
     return _write(contents, folder)
 
 
-def write_regression(report: RegressionReport, folder: Path) -> tuple[Path, ...]:
+def write_regression(
+    report: RegressionReport,
+    folder: Path,
+    *,
+    scores: Table | None = None,
+    details: PageDetails | None = None,
+) -> tuple[Path, ...]:
     """Write every format of the verdicts into `folder`, under the same names as a table's.
 
+    `details` is what the page shows of the table of scores beside the verdicts.
+
     Raises:
-        SuiteError: The folder cannot be made or written to.
+        ConfigError: The folder cannot be made or written to.
     """
     contents = {
         "table.md": regression_markdown(report),
@@ -68,7 +76,7 @@ def write_regression(report: RegressionReport, folder: Path) -> tuple[Path, ...]
         "table.csv": regression_csv(report),
         "table.svg": svg_of(regression_console(report)),
         "results.json": regression_json(report),
-        "index.html": regression_html(report),
+        "index.html": regression_html(report, scores, details),
     }
     return _write(contents, folder)
 
@@ -80,5 +88,5 @@ def _write(contents: Mapping[str, str], folder: Path) -> tuple[Path, ...]:
             write_atomically(folder / name, text)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise SuiteError(f"cannot write to {folder} ({reason}); give another --output") from error
+        raise ConfigError(f"cannot write to {folder} ({reason}); give another --output") from error
     return tuple(folder / name for name in contents)

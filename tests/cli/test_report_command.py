@@ -39,7 +39,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(runs: Path, tmp_path: Path
     arguments = [str(runs), "--reference", "c", "--output", str(tmp_path / "out"), "--dry-run"]
     done = CliRunner().invoke(report, arguments)
     assert done.exit_code == 0, done.output
-    assert "1 comparisons with c" in done.output
+    assert "1 comparison with c" in done.output
     assert f"would write {tmp_path / 'out' / 'table.md'}" in done.output
     assert not (tmp_path / "out").exists()
 

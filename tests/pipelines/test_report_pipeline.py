@@ -12,10 +12,19 @@ from pathlib import Path
 import pytest
 from lm_eval_tree import write_run
 
-from suite.errors import ConfigError, RecordError, SuiteError
+from suite.errors import ConfigError, RecordError
 from suite.pipelines.report import plan_report, write_run_report
 from suite.pipelines.report_options import ReportOptions
-from suite.records import Table
+from suite.pipelines.track import add_run
+from suite.records import Estimate, Table
+from suite.report.fidelity_record import (
+    FidelityModel,
+    FidelityRecord,
+    OwnFigures,
+    TaskFidelity,
+    TextFidelity,
+    fidelity_json,
+)
 from suite.report.regression_style import RegressionReport
 
 GOOD = [1] * 90 + [0] * 10
@@ -64,6 +73,8 @@ def test_each_style_has_its_own_content(options: ReportOptions) -> None:
     page = (options.output / "index.html").read_text(encoding="utf-8")
     assert "org/poor against org/good" in page
     assert "▼ regressed" in page
+    assert "Differences from org/good" in page
+    assert "Question 60?" in page
 
 
 def test_a_run_without_samples_is_compared_unpaired_and_the_report_says_so(
@@ -201,6 +212,24 @@ def test_a_plan_names_rows_columns_tests_and_files_and_writes_none(options: Repo
         ({"level": 95.0}, "--level is 95; give a number between 0 and 1, as 0.95"),
         ({"margin": -0.1}, "--margin is -0.1; give 0 or more, as 0.02"),
         (
+            {"reference": "org/good", "start": "org/poor"},
+            "--start: no other model is in the section transferred; --group NAME=transferred puts "
+            "one there",
+        ),
+        (
+            {"teacher": "org/good", "groups": (("org/good", "transferred"),)},
+            "--teacher: no other model is in the section transferred; --group NAME=transferred "
+            "puts one there",
+        ),
+        (
+            {"style": "delta", "reference": "org/good", "start": "org/poor"},
+            "--teacher and --start have no place in --style delta; leave them out",
+        ),
+        (
+            {"fidelity": (Path("nope.json"),)},
+            "--fidelity nope.json: there is no such file; suite fidelity writes it",
+        ),
+        (
             {"start": "org/poor"},
             "--start needs --teacher NAME: it is where the gap to the teacher begins",
         ),
@@ -214,6 +243,12 @@ def test_wrong_input_is_one_sentence(
     assert str(error.value) == sentence
 
 
+def test_counts_of_one_are_singular(options: ReportOptions) -> None:
+    table = write_run_report(replace(options, models=("org/good",))).content
+    assert isinstance(table, Table)
+    assert table.provenance["Runs"] == "1 result of 1 model, written by lm-eval"
+
+
 def test_a_folder_without_results_is_one_sentence(options: ReportOptions, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises((ConfigError, RecordError), match="empty"):
@@ -222,7 +257,9 @@ def test_a_folder_without_results_is_one_sentence(options: ReportOptions, tmp_pa
 
 def test_a_place_that_cannot_be_written_is_one_sentence(options: ReportOptions) -> None:
     options.output.write_text("a file", encoding="utf-8")
-    with pytest.raises(SuiteError, match=r"cannot write to .*report \(.+\); give another --output"):
+    with pytest.raises(
+        ConfigError, match=r"cannot write to .*report \(.+\); give another --output"
+    ):
         write_run_report(options)
 
 
@@ -232,6 +269,27 @@ def test_the_json_holds_the_evidence_unrounded(options: ReportOptions) -> None:
     versus = data["table"]["rows"][1]["cells"][0]["evidence"]["versus_reference"]
     assert (versus["num_better"], versus["num_worse"], versus["paired"]) == (0, 50, True)
     assert data["run_files"]
+
+
+def test_curves_of_a_series_and_rows_of_fidelity_are_on_the_page(
+    options: ReportOptions, tmp_path: Path
+) -> None:
+    store = tmp_path / "track"
+    for step, name in ((1, "poor"), (2, "good")):
+        add_run(options.runs[0] / name, "fine-tuning", step, store=store, model=f"org/{name}")
+    known = Estimate(0.8125, 0.75, 0.875, 0.95, 100, "t")
+    record = FidelityRecord(
+        models=(FidelityModel("teacher", "path:a", "a"),),
+        overall=TaskFidelity("all tasks", 100, {"teacher": OwnFigures(known, known, known)}, {}),
+        tasks=(),
+        text=TextFidelity("a.txt", 1, 10, "kl", {}, {}),
+    )
+    file = tmp_path / "fidelity.json"
+    file.write_text(fidelity_json(record), encoding="utf-8")
+    write_run_report(replace(options, series=("fine-tuning",), store=store, fidelity=(file,)))
+    page = (options.output / "index.html").read_text(encoding="utf-8")
+    assert "Brier score, teacher" in page
+    assert "quiz over checkpoints" in page
 
 
 def test_no_torch_is_loaded(options: ReportOptions) -> None:

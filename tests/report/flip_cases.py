@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 import numpy as np
 
@@ -117,4 +117,8 @@ def source(text: str = "plain") -> ItemSource:
     def features(record: RunRecord) -> dict[bytes, dict[str, int]]:
         return {}
 
-    return ItemSource(texts, features)
+    def chosen(run: Scored, keys: Set[bytes]) -> dict[bytes, Sample]:
+        found = texts(run.record, run.score.filter)
+        return {key: sample for key, sample in found if key in keys}
+
+    return ItemSource(texts, chosen, features)

@@ -227,3 +227,25 @@ def test_a_table_without_a_reference_has_intervals_but_no_differences() -> None:
     assert estimate is not None
     interval = stats.binomtest(72, 80).proportion_ci(method="wilson")
     assert (estimate.low, estimate.high) == pytest.approx((interval.low, interval.high))
+
+
+def test_one_task_under_two_labels_adds_nothing_to_the_average() -> None:
+    models = [ModelRow("base", "w", is_reference=True), ModelRow("new", "w")]
+    rights = {"base": first_right(40), "new": first_right(60)}
+    scored = {
+        (name, label): cell(name, label, means(values), accuracy(values))
+        for name, values in rights.items()
+        for label in ("quiz", "quiz again")
+    }
+    scored = {
+        key: replace(one, record=replace(one.record, task=replace(one.record.task, task="quiz")))
+        for key, one in scored.items()
+    }
+    _, evidence = hand_table(scored, models)
+    found = evidence.averages["new"].versus_reference
+    assert found is not None
+    assert found.difference.high is not None
+    differences = [1.0] * 20 + [0.0] * 80
+    stderr = np.std(differences, ddof=1) / 10
+    width = float(stats.t.ppf(0.975, 99) * stderr)
+    assert found.difference.high - 0.2 == pytest.approx(width, rel=1e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from flip_cases import scored_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from suite.report.flips import TURN, changes, count_groups, group_places, in_turns
+from suite.report.flips import TURN, all_changes, changes, count_groups, group_places, in_turns
 from suite.report.page_features import (
     Grouping,
     text_groupings,
@@ -45,6 +46,28 @@ def test_runs_that_were_measured_differently_have_no_flips() -> None:
 
 def test_runs_without_items_have_no_flips() -> None:
     assert changes(replace(scored_run("a", [1]), items=None), scored_run("b", [0])) is None
+
+
+def test_runs_measured_alike_have_the_changes_of_each_pair_by_itself() -> None:
+    rng = np.random.default_rng(0)
+    found = {
+        name: scored_run(name, rng.integers(0, 2, size).astype(float).tolist())
+        for name, size in (("a", 9), ("b", 9), ("c", 7), ("d", 9), ("e", 7))
+    }
+    other = replace(found["d"].record, conditions={"shots": 5})
+    found["d"] = replace(found["d"], record=other)
+    together = all_changes(found)
+    assert set(together) == set(combinations("abce", 2))
+    for (first, second), own in together.items():
+        before, after = (
+            dict(zip(side.keys.tolist(), side.values.tolist(), strict=True))
+            for side in (found[first].items, found[second].items)
+            if side is not None
+        )
+        keys = sorted(before.keys() & after.keys())
+        assert own.keys.tolist() == keys
+        assert own.is_lost.tolist() == [before[key] > after[key] for key in keys]
+        assert own.is_gained.tolist() == [before[key] < after[key] for key in keys]
 
 
 @settings(max_examples=40, deadline=None)

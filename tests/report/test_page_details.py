@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -20,14 +22,17 @@ from flip_cases import (
     table_of,
 )
 
-from suite.records import Estimate, Table
+from suite.errors import RecordError
+from suite.records import Estimate, RunRecord, Sample, Table
 from suite.report.html_page import render_html
 from suite.report.page_answers import agreement_map, pooled_map, reliability
 from suite.report.page_data import Cost, Curve, CurvePanel, FidelityRow, PageDetails
 from suite.report.page_details import page_details
 from suite.report.page_drawings import forest_drawing
+from suite.report.page_flips import ItemSource
 from suite.report.page_json import MAX_BYTES, MAX_CHARACTERS, cut, flips_json
 from suite.report.page_tasks import task_pages
+from suite.results.scored import Scored
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +132,42 @@ def test_a_page_of_long_texts_stays_below_its_limit(table: Table) -> None:
     assert MAX_BYTES - 50_000 < size <= MAX_BYTES
     shown = sum(len(pair["flips"]) for pair in flip_data(page)["pairs"])
     assert f"{shown:,} of " in page
+
+
+def test_a_damaged_file_costs_its_part_of_the_page_and_is_named(table: Table) -> None:
+    whole = source()
+
+    def texts(record: RunRecord, filter_name: str) -> Iterator[tuple[bytes, Sample]]:
+        yield from islice(whole.texts(record, filter_name), 3)
+        raise RecordError(f"{record.label}.jsonl: line 4 is not a JSON object")
+
+    def chosen(run: Scored, keys: Set[bytes]) -> Mapping[bytes, Sample]:
+        if run.record.model == STUDENT:
+            raise RecordError("student.jsonl: line 2 is not a JSON object")
+        return whole.chosen(run, keys)
+
+    def features(record: RunRecord) -> dict[bytes, dict[str, int]]:
+        if (record.model, record.label) == (MIXTURE, "sums"):
+            raise RecordError("features.jsonl: line 1 is not a readable row of features")
+        return {}
+
+    details = page_details(runs(), table, source=ItemSource(texts, chosen, features))
+    damage = "line 4 is not a JSON object"
+    lost = "texts of changed answers left out (student.jsonl: line 2 is not a JSON object)"
+    assert sorted(details.notes) == [
+        f"choices, {STUDENT}: {lost}",
+        f"choices, {REFERENCE}: groups by text left out (choices.jsonl: {damage})",
+        f"sums, {MIXTURE}: tokens left out"
+        " (features.jsonl: line 1 is not a readable row of features)",
+        f"sums, {STUDENT}: {lost}",
+        f"sums, {REFERENCE}: groups by text left out (sums.jsonl: {damage})",
+    ]
+    for pair in details.flips:
+        assert pair.num_lost > 0
+        assert pair.groups == ()
+        assert bool(pair.flips) == (STUDENT not in (pair.first, pair.second))
+    page = render_html(table, [], details=details)
+    assert f"<li>choices, {STUDENT}: {lost}</li>" in page
 
 
 @pytest.mark.parametrize("room", [0, 2_000, 3_000, 5_000, 20_000])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,9 @@ function look(page, view) {
 """
 
 
+@lru_cache
 def page() -> str:
+    """Drawn once for both colour schemes."""
     scored = runs()
     points = tuple(Estimate(v, v - 0.1, v + 0.1, 0.95, 60, "t") for v in (0.4, 0.5, 0.6))
     panel = CurvePanel("sums", (Curve("a", (1, 2, 3), points),), "acc", (ReferenceLine("b", 0.7),))

@@ -96,3 +96,4 @@ def test_pdflatex_compiles_the_style(style: str, tmp_path: Path) -> None:
     assert done.returncode == 0, log[-2000:]
     assert "Missing character" not in log
     assert "Overfull" not in log
+    assert "Float too large" not in log

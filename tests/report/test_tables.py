@@ -244,12 +244,27 @@ def test_models_measured_differently_are_named_in_a_note() -> None:
     )
     ending = "so their scores are not comparable"
     assert table.notes == (
-        f"first: the models differ in the number of items (a: 150, b: 100), {ending}",
-        f"first: the models differ in the number of shots (a: 0, b: unknown), {ending}",
-        f"first: the models differ in the task version (a: 1.0, b: 2.0), {ending}",
+        f"first: the models differ in the number of items (150 for a; 100 for b), {ending}",
+        f"first: the models differ in the number of shots (0 for a; unknown for b), {ending}",
+        f"first: the models differ in the task version (1.0 for a; 2.0 for b), {ending}",
     )
     (column,) = table.columns
     assert (column.num_items, column.num_fewshot, column.version) == (None, None, "")
+
+
+def test_tasks_that_disagree_alike_share_a_note() -> None:
+    runs = [
+        run(model, label, TaskScores(label, (acc(0.5),), 150, shots, "1.0"))
+        for model, shots in (("a", 0), ("b", 5))
+        for label in ("first", "second")
+    ]
+    specs = (ColumnSpec("first", "first"), ColumnSpec("second", "second"))
+    table = table_of(*runs, models=(A, B), columns=specs)
+    assert table.notes == (
+        "first, second: the models differ in the number of shots (0 for a; 5 for b), so their "
+        "scores are not comparable",
+    )
+    assert table_of(*runs, models=(REFERENCE, B), columns=specs).notes == ()
 
 
 @pytest.mark.parametrize(
@@ -270,3 +285,7 @@ def test_quantised_weights_are_noted(weights: str, is_noted: bool) -> None:
 def test_a_backend_that_hides_truncation_is_noted() -> None:
     table = table_of(run("a", "first", task_scores(acc(0.5), num_truncated=None)))
     assert table.notes == ("a: its backend does not tell whether prompts were cut",)
+    runs = [run(name, "first", task_scores(acc(0.5), num_truncated=None)) for name in "ab"]
+    assert table_of(*runs, models=(A, B)).notes == (
+        "a, b: their backends do not tell whether prompts were cut",
+    )

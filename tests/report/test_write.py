@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from suite.errors import SuiteError
+from suite.errors import ConfigError
 from suite.records import Failure, Sample, Table
 from suite.report import write
 from suite.report.write import write_report
@@ -38,14 +38,14 @@ def test_lone_surrogates_in_answers_can_be_written(small_table: Table, tmp_path:
 
 def test_a_place_that_is_no_folder_is_one_sentence(small_table: Table, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(SuiteError, match=r"cannot write to .*file \(.+\); give another --output"):
+    with pytest.raises(ConfigError, match=r"cannot write to .*file \(.+\); give another --output"):
         write_report(small_table, [], (), [], tmp_path / "file")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_folder_is_one_sentence(small_table: Table, tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(SuiteError, match=r"\(Permission denied\); give another --output"):
+    with pytest.raises(ConfigError, match=r"\(Permission denied\); give another --output"):
         write_report(small_table, [], (), [], tmp_path)
 
 

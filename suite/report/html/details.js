@@ -205,7 +205,7 @@ function startFlips() {
   showTask();
 }
 
-startFilter();
+if (document.getElementById("filter")) startFilter();
 if (document.getElementById("flip-data")) startFlips();
 addEventListener("hashchange", openTarget);
 openTarget();
