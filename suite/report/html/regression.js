@@ -6,4 +6,4 @@ const box = document.createElement("input");
 box.type = "checkbox";
 label.append(box, ` hide the ${passed.length} that passed`);
 box.addEventListener("change", () => passed.forEach((row) => { row.hidden = box.checked; }));
-document.querySelector("header").append(label);
+if (passed.length > 0) document.querySelector("header").append(label);
