@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from lm_eval_tree import write_run
+from written_runs import write_run
 
 from suite.cli.report import report
 from suite.errors import ConfigError
@@ -13,8 +13,8 @@ from suite.errors import ConfigError
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SUITE_CACHE", str(tmp_path / "cache"))
-    write_run(tmp_path / "runs" / "a", "a=b", [1] * 30 + [0] * 10)
-    write_run(tmp_path / "runs" / "c", "c", [1] * 10 + [0] * 30)
+    write_run(tmp_path / "runs" / "a", "a=b", {"quiz": [1] * 30 + [0] * 10})
+    write_run(tmp_path / "runs" / "c", "c", {"quiz": [1] * 10 + [0] * 30})
     return tmp_path / "runs"
 
 

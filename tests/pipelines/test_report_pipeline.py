@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from lm_eval_tree import write_run
+from written_runs import write_run
 
 from suite.errors import ConfigError, RecordError
 from suite.pipelines.report import plan_report, write_run_report
@@ -29,14 +29,15 @@ from suite.report.regression_style import RegressionReport
 
 GOOD = [1] * 90 + [0] * 10
 POOR = [1] * 40 + [0] * 60
+CONFIG = {"model": "hf", "model_args": {}, "model_dtype": "bfloat16"}
 
 
 @pytest.fixture
 def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ReportOptions:
     """Two models on one task, with their items."""
     monkeypatch.setenv("SUITE_CACHE", str(tmp_path / "cache"))
-    write_run(tmp_path / "runs" / "good", "org/good", GOOD)
-    write_run(tmp_path / "runs" / "poor", "org/poor", POOR)
+    write_run(tmp_path / "runs" / "good", "org/good", {"quiz": GOOD}, config=CONFIG)
+    write_run(tmp_path / "runs" / "poor", "org/poor", {"quiz": POOR}, config=CONFIG)
     return ReportOptions((tmp_path / "runs",), tmp_path / "report")
 
 
@@ -74,13 +75,13 @@ def test_each_style_has_its_own_content(options: ReportOptions) -> None:
     assert "org/poor against org/good" in page
     assert "▼ regressed" in page
     assert "Differences from org/good" in page
-    assert "Question 60?" in page
+    assert "Question 60:" in page
 
 
 def test_a_run_without_samples_is_compared_unpaired_and_the_report_says_so(
     options: ReportOptions,
 ) -> None:
-    write_run(options.runs[0] / "closed", "org/closed", POOR, with_samples=False)
+    write_run(options.runs[0] / "closed", "org/closed", {"quiz": POOR}, with_samples=False)
     write_run_report(replace(options, reference="org/good"))
     line = next(line for line in lines_of(options) if line["model"] == "org/closed")
     assert (line["paired"], line["rank"]) == ("false", "")
@@ -90,7 +91,7 @@ def test_a_run_without_samples_is_compared_unpaired_and_the_report_says_so(
 
 
 def test_other_shots_are_told_and_not_compared(options: ReportOptions) -> None:
-    write_run(options.runs[0] / "shots", "org/shots", POOR, shots=5)
+    write_run(options.runs[0] / "shots", "org/shots", {"quiz": POOR}, shots=5)
     write_run_report(replace(options, reference="org/good"))
     line = next(line for line in lines_of(options) if line["model"] == "org/shots")
     assert (line["p"], line["note"]) == ("", "not comparable with org/good")
@@ -100,7 +101,7 @@ def test_other_shots_are_told_and_not_compared(options: ReportOptions) -> None:
 
 
 def test_other_items_are_joined_on_request(options: ReportOptions) -> None:
-    write_run(options.runs[0] / "short", "org/short", POOR[:50])
+    write_run(options.runs[0] / "short", "org/short", {"quiz": POOR[:50]})
     asked = replace(options, reference="org/good", models=("org/good", "org/short"))
     write_run_report(asked)
     assert next(x for x in lines_of(asked) if x["model"] == "org/short")["p"] == ""
@@ -119,7 +120,7 @@ def test_a_damaged_file_of_samples_leaves_the_score_and_a_note(options: ReportOp
 
 
 def test_a_model_in_two_folders_is_named_after_them(options: ReportOptions) -> None:
-    write_run(options.output.parent / "again", "org/good", POOR)
+    write_run(options.output.parent / "again", "org/good", {"quiz": POOR})
     twice = replace(options, runs=(*options.runs, options.output.parent / "again"))
     content = write_run_report(twice).content
     assert isinstance(content, Table)
@@ -132,7 +133,9 @@ def test_a_model_in_two_folders_is_named_after_them(options: ReportOptions) -> N
 
 
 def test_repeated_runs_are_shown_on_request(options: ReportOptions) -> None:
-    write_run(options.runs[0] / "good", "org/good", POOR, stamp="2026-02-02T03-04-05.000001")
+    write_run(
+        options.runs[0] / "good", "org/good", {"quiz": POOR}, stamp="2026-02-02T03-04-05.000001"
+    )
     only_newest = plan_report(options).runs
     assert len(only_newest.models) == 2
     names = [model.name for model in plan_report(replace(options, all_runs=True)).runs.models]
@@ -169,7 +172,7 @@ def test_the_page_shows_as_many_flips_as_asked_for(
 ) -> None:
     write_run_report(replace(options, reference="org/good", max_flips=max_flips))
     page = (options.output / "index.html").read_text(encoding="utf-8")
-    assert ("Question 60?" in page) == is_shown
+    assert ("Question 60:" in page) == is_shown
 
 
 def test_a_plan_names_rows_columns_tests_and_files_and_writes_none(options: ReportOptions) -> None:
